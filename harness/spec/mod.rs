@@ -1,1 +1,5 @@
 //! spec
+
+pub mod anchors;
+pub mod claims;
+pub mod tables;
