@@ -19,6 +19,7 @@ use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 
 use crate::fingerprint::Fingerprint;
 use crate::kernels::Device;
+use crate::problem::Problem;
 
 /// `<s>`, unused by XLM's objectives.
 pub const START: u32 = 0;
@@ -77,10 +78,10 @@ pub enum Sharing {
 
 impl TokenizerSettings {
     /// Problems with ranges: field, what is wrong, what would be right.
-    pub fn validate(&self) -> Vec<crate::data::Problem> {
+    pub fn validate(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut add = |field: &str, what: String, remedy: &str| {
-            problems.push(crate::data::Problem { field: field.into(), what, remedy: remedy.into() });
+            problems.push(Problem::new(field, what, remedy));
         };
         if !(FIRST_WORD as usize + 2..=1 << 24).contains(&self.bpe.vocabulary) {
             add("bpe.vocabulary", format!("a vocabulary of {} entries", self.bpe.vocabulary), "choose between 16 and 16777216");

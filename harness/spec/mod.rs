@@ -11,6 +11,8 @@ pub mod settings;
 pub mod tables;
 mod validate;
 
+pub use validate::{evaluations, regime_languages};
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
