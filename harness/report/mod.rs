@@ -1,9 +1,12 @@
 //! Tables, claims, plots and pages, all made from the source files of a results folder (`results.rs`).
 
+pub mod claims;
+pub mod format;
 pub mod manifest;
 pub mod results;
 pub mod scores;
 pub mod summary;
+pub mod tables;
 
 use std::collections::BTreeMap;
 

@@ -199,31 +199,27 @@ impl<'a> Summary<'a> {
         )
     }
 
-    /// The seeds whose runs are all there. Pretraining seeds are the replicates and fine-tuning seeds are averaged
-    /// within them; with one pretraining seed the fine-tuning seeds are the replicates.
-    fn sample(&self, query: &Query, languages: &[String]) -> Option<Sample<'_>> {
+    /// How many seeds the study asks for.
+    pub fn asked(&self) -> usize {
+        self.units().len()
+    }
+
+    /// Each seed with its runs (pretraining seed, fine-tuning seed). Pretraining seeds are the replicates and
+    /// fine-tuning seeds are averaged within them; with one pretraining seed the fine-tuning seeds are the replicates.
+    fn units(&self) -> Vec<(u64, Vec<(u64, u64)>)> {
         let (pretrain, finetune) = (&self.manifest.seeds.pretrain, &self.manifest.seeds.finetune);
-        let units: Vec<(u64, Vec<(u64, u64)>)> = if pretrain.len() > 1 || finetune.len() == 1 {
-            pretrain
-                .iter()
-                .map(|&outer| {
-                    (
-                        outer,
-                        finetune.iter().map(|&inner| (outer, inner)).collect(),
-                    )
-                })
-                .collect()
+        if pretrain.len() > 1 || finetune.len() == 1 {
+            let runs = |outer: u64| finetune.iter().map(|&inner| (outer, inner)).collect();
+            pretrain.iter().map(|&outer| (outer, runs(outer))).collect()
         } else {
-            finetune
-                .iter()
-                .map(|&inner| {
-                    (
-                        inner,
-                        pretrain.iter().map(|&outer| (outer, inner)).collect(),
-                    )
-                })
-                .collect()
-        };
+            let runs = |inner: u64| pretrain.iter().map(|&outer| (outer, inner)).collect();
+            finetune.iter().map(|&inner| (inner, runs(inner))).collect()
+        }
+    }
+
+    /// The seeds whose runs are all there, in every language.
+    fn sample(&self, query: &Query, languages: &[String]) -> Option<Sample<'_>> {
+        let units = self.units();
         let per_language: Vec<_> = languages
             .iter()
             .map(|language| {
