@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::claims::{Names, Problem, nearest};
 use crate::metrics::Metric;
 
 /// One table.
@@ -67,4 +68,106 @@ pub struct PaperRows {
 
 fn default_task() -> String {
     "xnli".to_owned()
+}
+
+impl Table {
+    /// Everything wrong with the table in a study with these names.
+    pub fn validate(&self, names: &Names) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let plain = |letter: char| {
+            letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_' || letter == '-'
+        };
+        if self.name.is_empty() || !self.name.chars().all(plain) {
+            problems.push(problem(
+                "name",
+                format!("`{}` cannot be a file name on every machine", self.name),
+                "use lower-case letters, digits, `_` and `-`",
+            ));
+        }
+        problems.extend(names.task("task", &self.task));
+        match (self.rows, &self.regime) {
+            (TableRows::Variants, None) => {
+                problems.push(problem(
+                    "regime",
+                    "a table of variants lacks `regime`".to_owned(),
+                    "add `regime`",
+                ));
+            }
+            (TableRows::Variants, Some(regime)) if problems.is_empty() => {
+                problems.extend(names.regime("regime", &self.task, regime));
+            }
+            (TableRows::Regimes, Some(_)) => problems.push(problem(
+                "regime",
+                "a table of regimes shows all of them".to_owned(),
+                "remove `regime`, or write `rows: variants`",
+            )),
+            _ => {}
+        }
+        match (self.columns, &self.select) {
+            (TableColumns::Languages, None) => problems.push(problem(
+                "select",
+                "a table of languages lacks `select`".to_owned(),
+                "name the selection rule whose test scores it shows",
+            )),
+            (TableColumns::Languages, Some(select)) => {
+                problems.extend(names.selection("select", select))
+            }
+            (TableColumns::Selections, Some(_)) => problems.push(problem(
+                "select",
+                "a table of selection rules shows all of them".to_owned(),
+                "remove `select`, or write `columns: languages`",
+            )),
+            (TableColumns::Selections, None) => {}
+        }
+        if let Some(paper_rows) = &self.paper_rows {
+            problems.extend(self.paper_row_problems(paper_rows, names));
+        }
+        problems
+    }
+
+    fn paper_row_problems(&self, paper_rows: &PaperRows, names: &Names) -> Vec<Problem> {
+        if self.columns == TableColumns::Selections {
+            let what = "papers print one selection rule".to_owned();
+            return vec![problem(
+                "paper_rows",
+                what,
+                "remove `paper_rows`, or write `columns: languages`",
+            )];
+        }
+        let files = &names.anchors.files;
+        let Some(rows) = files.get(&paper_rows.anchor) else {
+            let what = format!("there is no anchor file `{}.csv`", paper_rows.anchor);
+            let remedy = match nearest(&paper_rows.anchor, files.keys().map(String::as_str)) {
+                Some(name) => format!("did you mean `{name}`?"),
+                None => "name a file of experiments/anchors without `.csv`".to_owned(),
+            };
+            return vec![problem("paper_rows.anchor", what, &remedy)];
+        };
+        let known = || rows.iter().map(|row| row.row.as_str());
+        let missing = paper_rows
+            .rows
+            .iter()
+            .filter(|name| !known().any(|row| row == name.as_str()));
+        missing
+            .map(|name| {
+                let remedy = match nearest(name, known()) {
+                    Some(row) => format!("did you mean `{row}`?"),
+                    None => format!("look into experiments/anchors/{}.csv", paper_rows.anchor),
+                };
+                problem(
+                    "paper_rows.rows",
+                    format!("the paper's table has no row `{name}`"),
+                    &remedy,
+                )
+            })
+            .collect()
+    }
+}
+
+fn problem(field: &str, what: String, remedy: &str) -> Problem {
+    Problem {
+        field: field.to_owned(),
+        what,
+        remedy: remedy.to_owned(),
+    }
 }
