@@ -12,7 +12,10 @@ use xlt::store::Store;
 /// Reproduces studies of cross-lingual transfer: one YAML file declares a study; `xlt run` executes it and writes tables,
 /// plots and a verdict for each claim.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Start with: xlt run experiments/quickstart.yaml\n\nExit codes: 0 done, 1 a job failed, 2 wrong use, 3 stale results, 4 a gate contradicted, 130 interrupted.")]
+#[command(
+    version,
+    after_help = "Start with: xlt run experiments/quickstart.yaml\n\nExit codes: 0 done, 1 a job failed, 2 wrong use, 3 stale results, 4 a gate contradicted, 130 interrupted."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -60,7 +63,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .init();
     let arguments = Arguments::parse();
     let mut output = io::stdout().lock();
     match dispatch(&arguments.command, &mut output).and_then(|code| {
@@ -83,10 +89,20 @@ fn dispatch(command: &Command, output: &mut dyn Write) -> Result<ExitCode> {
         Command::Plan(arguments) => commands::plan::run(arguments, output),
         Command::Report(arguments) => commands::report::run(arguments, output),
         Command::Check(arguments) => commands::check::run(arguments, output),
-        Command::Compare(arguments) => commands::compare::run(arguments, output).map(|()| ExitCode::SUCCESS),
+        Command::Compare(arguments) => {
+            commands::compare::run(arguments, output).map(|()| ExitCode::SUCCESS)
+        }
         Command::Schema => commands::schema::run(output).map(|()| ExitCode::SUCCESS),
-        Command::Store { store, arguments } => commands::store::run(arguments, &Store::open(store)?, output),
-        Command::Status { study, profile, store, data, json } => {
+        Command::Store { store, arguments } => {
+            commands::store::run(arguments, &Store::open(store)?, output)
+        }
+        Command::Status {
+            study,
+            profile,
+            store,
+            data,
+            json,
+        } => {
             let plan = match study {
                 Some(study) => {
                     let arguments = StudyArguments {
@@ -107,5 +123,9 @@ fn dispatch(command: &Command, output: &mut dyn Write) -> Result<ExitCode> {
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe))
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
 }

@@ -11,10 +11,8 @@ use super::run::MachineArguments;
 use super::{DONE, StudyArguments, exit};
 use crate::execution::progress::duration;
 use crate::fingerprint::Fingerprint;
-use crate::kernels::Device;
-use crate::plan::{Job, Plan};
+use crate::plan::{Job, Plan, calibration};
 use crate::store::{Record, Store, nearest};
-use crate::training::calibration;
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Arguments {
@@ -51,9 +49,12 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
     let plan = arguments.study.plan(&study)?;
     let store = arguments.study.open_store()?;
     let threads = arguments.machine.threads()?;
-    let device = Device::parse(&arguments.machine.device, threads)?;
+    let device = arguments.machine.device.open(threads);
     let fates = fates(&plan, &store)?;
-    let rate = calibration::operations_per_second(&device, &arguments.study.store.join("layout.calibration"))?;
+    let rate = {
+        let hidden = study.variants.iter().map(|variant| variant.settings.model.hidden).max().unwrap_or(1);
+        calibration::operations_per_second(&device, hidden, &arguments.study.store.join("layout.calibration"))?
+    };
     let seconds = |job: &Job| job.estimate.floating_point_operations / rate;
     let to_run: Vec<&Job> = plan.jobs.iter().filter(|job| !matches!(fates[&job.fingerprint], Fate::Reused { .. })).collect();
     let total: f64 = to_run.iter().map(|job| seconds(job)).sum();
@@ -108,7 +109,7 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
 fn fates(plan: &Plan, store: &Store) -> Result<BTreeMap<Fingerprint, Fate>> {
     let records: Vec<Record> = store.records()?;
     let unfinished: BTreeSet<Fingerprint> =
-        store.unfinished()?.into_iter().filter(|job| job.resumable).map(|job| job.fingerprint).collect();
+        store.unfinished()?.into_iter().filter(|job| job.checkpoint).map(|job| job.fingerprint).collect();
     let mut fates = BTreeMap::new();
     for job in &plan.jobs {
         let fate = match store.find(&job.fingerprint)? {
@@ -131,12 +132,12 @@ fn why(job: &Job, plan: &Plan, records: &[Record]) -> String {
     {
         return format!("its input changed: {}", input.label);
     }
-    let shown = |value: &Option<String>| value.as_deref().map_or("absent".to_owned(), |value| value.chars().take(60).collect());
+    let shown = |value: &Option<String>| value.as_deref().map_or_else(|| "absent".to_owned(), |value| value.chars().take(60).collect());
     let others = match nearest.differences.len() - 1 {
         0 => String::new(),
         others => format!(" and {others} more"),
     };
-    format!("{} is {}, was {}{others}", first.field, shown(&first.now), shown(&first.before))
+    format!("{} is {}, was {}{others}", first.field, shown(&first.new), shown(&first.old))
 }
 
 struct Printer<'a> {

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::report::rendered;
 use super::{DONE, FAILED, INTERRUPTED, StudyArguments, command_line, exit};
 use crate::execution::{self, Options, progress};
-use crate::kernels::Device;
+use crate::kernels::DeviceChoice;
 use crate::report;
 use crate::report::collect::collect;
 use crate::stages;
@@ -28,8 +28,8 @@ pub struct Arguments {
 #[derive(Debug, Clone, clap::Args)]
 pub struct MachineArguments {
     /// Where to compute
-    #[arg(long, default_value = "cpu")]
-    pub device: String,
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
     /// Threads in all; every core when absent
     #[arg(long)]
     pub threads: Option<usize>,
@@ -66,7 +66,6 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
         bail!("--checkpoint-seconds {checkpoint_seconds} is no time; name a number of seconds");
     }
     let threads = arguments.machine.threads()?;
-    Device::parse(device, threads)?;
     let study = arguments.study.read()?;
     let plan = arguments.study.plan(&study)?;
     let store = arguments.study.open_store()?;
@@ -75,7 +74,7 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
     let options = Options {
         jobs: *jobs,
         threads,
-        device: &|threads| Device::parse(device, threads),
+        device: &|threads| Ok(device.open(threads)),
         checkpoint_interval: Duration::from_secs_f64(*checkpoint_seconds),
         resume_anywhere: *resume_anywhere,
         targets: None,
