@@ -407,8 +407,7 @@ impl<'a> Client<'a> {
                     "gave up after {failed} tries; run again later, what arrived is kept"
                 )));
             }
-            let usual = self.options.first_wait * 2u32.saturating_pow(failed - 1);
-            std::thread::sleep(wait.unwrap_or(usual).min(LONGEST_WAIT));
+            std::thread::sleep(pause(self.options.first_wait, failed, wait));
         }
     }
 
@@ -635,6 +634,12 @@ impl<'a> Client<'a> {
     }
 }
 
+/// How long to wait after so many failures in a row: what the server asked for, else twice as long each time.
+fn pause(first_wait: Duration, failed: u32, asked: Option<Duration>) -> Duration {
+    let doubled = first_wait.saturating_mul(2u32.saturating_pow(failed.saturating_sub(1)));
+    asked.unwrap_or(doubled).min(LONGEST_WAIT)
+}
+
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
@@ -702,6 +707,17 @@ mod tests {
         ] {
             assert!(check_revision(moving).is_err(), "{moving}");
         }
+    }
+
+    #[test]
+    fn waits_double_up_to_a_bound_and_retry_after_rules() {
+        let second = Duration::from_secs(1);
+        let waits: Vec<u64> = (1..9)
+            .map(|failed| pause(second, failed, None).as_secs())
+            .collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(pause(second, 1, Some(7 * second)), 7 * second);
+        assert_eq!(pause(second, 1, Some(7000 * second)), LONGEST_WAIT);
     }
 
     #[test]
