@@ -139,6 +139,21 @@ fn inference(files: &str, format: NliFormat) -> NliSource {
     }
 }
 
+fn sound(problems: &[(String, String)]) -> Result<()> {
+    match problems.first() {
+        Some((field, message)) => anyhow::bail!("{field}: {message}"),
+        None => Ok(()),
+    }
+}
+
+/// A source of one file, in English.
+fn english(files: &str) -> TextSource {
+    TextSource {
+        languages: Some(vec!["en".into()]),
+        ..text(files)
+    }
+}
+
 fn monolingual_settings(input: TextInput, validation: u64) -> monolingual::Settings {
     monolingual::Settings {
         language: "en".into(),
@@ -152,7 +167,7 @@ fn monolingual_settings(input: TextInput, validation: u64) -> monolingual::Setti
 
 /// Runs `monolingual` on the files of a source.
 fn read_text(place: &Place, source: &TextSource, validation: u64) -> Result<Value> {
-    source.validate()?;
+    sound(&source.problems())?;
     let files = source.files("en", Some(place.folder.path()))?;
     let settings = monolingual_settings(source.input("en")?, validation);
     place.run("output", &files, &[], |context| {
@@ -161,7 +176,7 @@ fn read_text(place: &Place, source: &TextSource, validation: u64) -> Result<Valu
 }
 
 fn read_pairs(place: &Place, source: &ParallelSource, english: &str, other: &str) -> Result<Value> {
-    source.validate()?;
+    sound(&source.problems())?;
     let files = source.files(english, other, Some(place.folder.path()))?;
     let (first, second) = if english < other {
         (english, other)
@@ -194,7 +209,7 @@ fn nli_settings(input: NliInput, language: &str, split: Split) -> nli::Settings 
 }
 
 fn read_nli(place: &Place, source: &NliSource, language: &str) -> Result<(Vec<NliExample>, Value)> {
-    source.validate()?;
+    sound(&source.problems())?;
     let files = source.files(language, Some(place.folder.path()))?;
     let settings = nli_settings(source.input(language)?, language, Split::Test);
     let facts = place.run("output", &files, &[], |context| {
@@ -246,7 +261,7 @@ fn compression_is_recognised_by_its_bytes() {
     place.write("pressed.txt.gz", gzip.finish().unwrap());
     let mut outputs = Vec::new();
     for name in ["plain.txt", "pressed.txt.zst", "pressed.txt.gz"] {
-        let facts = read_text(&place, &text(name), 1).unwrap();
+        let facts = read_text(&place, &english(name), 1).unwrap();
         assert_eq!(facts["sentences"], 4, "{name}");
         outputs.push((
             place.read("output/train.txt"),
@@ -261,7 +276,7 @@ fn compression_is_recognised_by_its_bytes() {
 fn byte_order_marks_and_carriage_returns_are_undone_and_counted() {
     let place = Place::new();
     place.write("a.txt", "\u{FEFF}one\r\ntwo\r\nthree");
-    let facts = read_text(&place, &text("a.txt"), 0).unwrap();
+    let facts = read_text(&place, &english("a.txt"), 0).unwrap();
     assert_eq!(place.read("output/train.txt"), "one\ntwo\nthree\n");
     assert_eq!(facts["byte_order_marks"], 1);
     assert_eq!(facts["carriage_returns"], 2);
@@ -272,13 +287,13 @@ fn byte_order_marks_and_carriage_returns_are_undone_and_counted() {
 fn bytes_that_are_not_utf8_are_refused_with_file_and_line() {
     let place = Place::new();
     place.write("a.txt", b"one\ntw\xFFo\n");
-    let error = message(read_text(&place, &text("a.txt"), 0));
+    let error = message(read_text(&place, &english("a.txt"), 0));
     assert!(
         error.contains("a.txt` line 2 is not UTF-8 (byte 3"),
         "{error}"
     );
     place.write("b.txt", b"\xFF\xFEo\0n\0e\0\n\0");
-    assert!(message(read_text(&place, &text("b.txt"), 0)).contains("UTF-16"));
+    assert!(message(read_text(&place, &english("b.txt"), 0)).contains("UTF-16"));
 }
 
 #[test]
@@ -289,7 +304,7 @@ fn a_cut_compressed_file_is_refused() {
         .collect();
     let whole = zstd::encode_all(long.as_bytes(), 3).unwrap();
     place.write("cut.txt.zst", &whole[..whole.len() / 2]);
-    let error = message(read_text(&place, &text("cut.txt.zst"), 0));
+    let error = message(read_text(&place, &english("cut.txt.zst"), 0));
     assert!(error.contains("cut or damaged"), "{error}");
 }
 
@@ -336,8 +351,8 @@ fn columns_are_read_from_every_kind_of_table() {
     let file = fs::File::create(place.path("a.parquet")).unwrap();
     ParquetWriter::new(file).finish(&mut frame).unwrap();
     for name in ["a.tsv", "a.csv", "a.jsonl", "a.parquet"] {
-        let mut source = text(name);
-        assert!(source.validate().is_err(), "{name} needs a column");
+        let mut source = english(name);
+        assert_eq!(source.problems()[0].0, "column", "{name}");
         source.column = Some("text".into());
         read_text(&place, &source, 0).unwrap();
         assert_eq!(
@@ -370,7 +385,7 @@ fn columns_are_read_from_every_kind_of_table() {
 fn a_row_with_another_number_of_columns_is_refused_with_its_line() {
     let place = Place::new();
     place.write("a.tsv", "text\tid\none\t1\ntwo\n");
-    let mut source = text("a.tsv");
+    let mut source = english("a.tsv");
     source.column = Some("text".into());
     let error = message(read_text(&place, &source, 0));
     assert!(error.contains("line 3 has 1 columns"), "{error}");
@@ -380,7 +395,7 @@ fn a_row_with_another_number_of_columns_is_refused_with_its_line() {
 fn a_table_without_header_is_read_by_position() {
     let place = Place::new();
     place.write("a.tsv", "one\t1\ntwo\t2\n");
-    let mut source = text("a.tsv");
+    let mut source = english("a.tsv");
     source.column = Some("1".into());
     read_text(&place, &source, 0).unwrap();
     assert_eq!(place.read("output/train.txt"), "one\ntwo\n");
@@ -391,27 +406,49 @@ fn a_table_without_header_is_read_by_position() {
 // Settings.
 
 #[test]
-fn a_source_has_exactly_one_origin() {
-    let hub = serde_json::json!({"dataset": "owner/name", "revision": "0".repeat(40), "files": ["{language}.txt"]});
-    let ok: TextSource = serde_json::from_value(serde_json::json!({"hub": hub})).unwrap();
-    ok.validate().unwrap();
-    let both: TextSource =
-        serde_json::from_value(serde_json::json!({"files": "a.txt", "hub": hub})).unwrap();
-    assert!(message(both.validate()).contains("exclude each other"));
-    let neither: TextSource = serde_json::from_value(serde_json::json!({})).unwrap();
-    assert!(message(neither.validate()).contains("neither"));
-    for (field, value) in [
-        ("revision", serde_json::json!("main")),
-        ("dataset", serde_json::json!("owner/../name")),
-        ("model", serde_json::json!("owner/name")),
-        ("files", serde_json::json!([])),
-        ("files", serde_json::json!(["*.txt"])),
-        ("files", serde_json::json!(["{lang}.txt"])),
+fn problems_of_a_source_name_their_field() {
+    use serde_json::json;
+    let hub =
+        json!({"dataset": "owner/name", "revision": "0".repeat(40), "files": ["{language}.txt"]});
+    let fields = |source: Value| -> Vec<String> {
+        let source: TextSource = serde_json::from_value(source).unwrap();
+        source
+            .problems()
+            .into_iter()
+            .map(|(field, _)| field)
+            .collect()
+    };
+    assert!(fields(json!({"hub": hub})).is_empty());
+    assert_eq!(
+        fields(json!({"files": "{language}.txt", "hub": hub})),
+        ["hub"]
+    );
+    assert_eq!(fields(json!({})), ["files"]);
+    assert_eq!(fields(json!({"files": "a.txt"})), ["files"]);
+    assert!(fields(json!({"files": "a.txt", "languages": ["en"]})).is_empty());
+    assert_eq!(fields(json!({"files": "{language}.zip"})), ["files"]);
+    assert_eq!(
+        fields(json!({"files": "{language}.txt", "column": "text"})),
+        ["column"]
+    );
+    assert_eq!(
+        fields(json!({"files": "{language}.txt", "languages": ["en", "jp"]})),
+        ["languages.1"]
+    );
+    for (field, value, expected) in [
+        ("revision", json!("main"), "hub.revision"),
+        ("dataset", json!("owner/../name"), "hub.dataset"),
+        ("model", json!("owner/name"), "hub"),
+        (
+            "files",
+            json!(["{language}.txt", "*{language}.txt"]),
+            "hub.files.1",
+        ),
+        ("files", json!(["{language}{lang}.txt"]), "hub.files.0"),
     ] {
         let mut wrong = hub.clone();
         wrong[field] = value;
-        let source: TextSource = serde_json::from_value(serde_json::json!({"hub": wrong})).unwrap();
-        assert!(source.validate().is_err(), "{field}");
+        assert_eq!(fields(json!({"hub": wrong})), [expected], "{field}");
     }
 }
 
@@ -435,7 +472,7 @@ fn numbered(count: usize) -> String {
 fn validation_takes_whole_runs_of_lines_and_the_rest_trains() {
     let place = Place::new();
     place.write("a.txt", numbered(1000));
-    let facts = read_text(&place, &text("a.txt"), 100).unwrap();
+    let facts = read_text(&place, &english("a.txt"), 100).unwrap();
     let (train, valid) = (
         place.read("output/train.txt"),
         place.read("output/valid.txt"),
@@ -468,7 +505,7 @@ fn validation_takes_whole_runs_of_lines_and_the_rest_trains() {
 fn documents_keep_their_boundaries() {
     let place = Place::new();
     place.write("a.txt", "\n\na1\na2\n\n\n\nb1\n\nc1\nc2\nc3\n\n");
-    let facts = read_text(&place, &text("a.txt"), 0).unwrap();
+    let facts = read_text(&place, &english("a.txt"), 0).unwrap();
     assert_eq!(
         place.read("output/train.txt"),
         "a1\na2\n\nb1\n\nc1\nc2\nc3\n"
@@ -482,7 +519,7 @@ fn a_limit_leaves_validation_as_it_is() {
     let place = Place::new();
     let path = place.write("a.txt", numbered(1000));
     let files = BTreeMap::from([("file:0".to_owned(), path)]);
-    let mut settings = monolingual_settings(text("a.txt").input("en").unwrap(), 100);
+    let mut settings = monolingual_settings(english("a.txt").input("en").unwrap(), 100);
     place
         .run("all", &files, &[], |context| {
             monolingual::run(&settings, context)
@@ -515,7 +552,7 @@ fn evaluation_sentences_are_removed_from_text_and_counted() {
     );
     let files = BTreeMap::from([("file:0".to_owned(), path)]);
     let evaluation = place.evaluation(&[("test premise", "test hypothesis")]);
-    let settings = monolingual_settings(text("a.txt").input("en").unwrap(), 0);
+    let settings = monolingual_settings(english("a.txt").input("en").unwrap(), 0);
     let inputs = [("exclude:test", evaluation.as_path())];
     let facts = place
         .run("output", &files, &inputs, |context| {
@@ -533,7 +570,7 @@ fn the_pipeline_runs_before_sentences_are_compared() {
     let path = place.write("a.txt", "Crème\nTEST\n\u{301}\n");
     let files = BTreeMap::from([("file:0".to_owned(), path)]);
     let evaluation = place.evaluation(&[("test", "x")]);
-    let mut settings = monolingual_settings(text("a.txt").input("en").unwrap(), 0);
+    let mut settings = monolingual_settings(english("a.txt").input("en").unwrap(), 0);
     settings.text_pipeline = TextPipeline::Xlm;
     let inputs = [("exclude:test", evaluation.as_path())];
     let facts = place
@@ -550,16 +587,16 @@ fn the_pipeline_runs_before_sentences_are_compared() {
 fn an_empty_language_and_one_too_small_to_split_are_refused() {
     let place = Place::new();
     place.write("a.txt", "\n \n");
-    assert!(message(read_text(&place, &text("a.txt"), 0)).contains("en is empty"));
+    assert!(message(read_text(&place, &english("a.txt"), 0)).contains("en is empty"));
     place.write("b.txt", numbered(10));
-    assert!(message(read_text(&place, &text("b.txt"), 6)).contains("validation_sentences"));
+    assert!(message(read_text(&place, &english("b.txt"), 6)).contains("validation_sentences"));
 }
 
 #[test]
 fn facts_name_no_place_of_this_machine() {
     let place = Place::new();
     place.write("a.txt", numbered(3));
-    let facts = read_text(&place, &text("a.txt"), 0).unwrap();
+    let facts = read_text(&place, &english("a.txt"), 0).unwrap();
     assert!(
         !facts
             .to_string()
@@ -670,7 +707,7 @@ fn a_table_of_pairs_is_read_by_its_columns() {
     let place = Place::new();
     place.write("newstest.en-de.tsv", "one \"\teins\ntwo\tzwei\n");
     let mut source = pairs("newstest.en-{language}.tsv");
-    assert!(source.validate().is_err());
+    assert_eq!(source.problems()[0].0, "files");
     source.columns =
         serde_json::from_value(serde_json::json!({"source": "1", "target": "2"})).unwrap();
     read_pairs(&place, &source, "en", "de").unwrap();
@@ -860,13 +897,13 @@ fn numbered_labels_need_their_names() {
     assert_eq!(facts["unlabelled_rows_skipped"], 1);
     columns.label_names = Some(vec![Label::Entailment; 3]);
     source.format = NliFormat::Columns(columns);
-    assert!(source.validate().is_err());
+    assert_eq!(source.problems()[0].0, "format.columns.label_names");
 }
 
 #[test]
 fn one_file_cannot_stand_for_every_language() {
     let source = inference("train.en.tsv", NliFormat::XnliMt);
-    assert!(message(source.validate()).contains("languages"));
+    assert!(source.problems()[0].1.contains("languages"));
 }
 
 #[test]
@@ -938,7 +975,7 @@ fn xnli_and_its_translations_are_whole_balanced_and_aligned() {
     };
     let place = Place::new();
     let read = |source: &NliSource, language: &str| {
-        source.validate().unwrap();
+        sound(&source.problems()).unwrap();
         let files = source.files(language, Some(&data)).unwrap();
         let settings = nli_settings(source.input(language).unwrap(), language, Split::Test);
         place
