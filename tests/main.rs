@@ -1,1 +1,3 @@
+mod data;
+mod hub;
 mod synthetic;
