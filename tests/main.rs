@@ -1,1 +1,4 @@
+//! Behaviour tests, one file per area.
 
+mod execution;
+mod store;
