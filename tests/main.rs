@@ -2,3 +2,4 @@
 
 mod execution;
 mod store;
+mod synthetic;

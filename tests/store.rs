@@ -30,15 +30,8 @@ pub fn job(stage: &str, settings: Value, inputs: &[(&str, &Job)]) -> Job {
         .collect();
     let fingerprint = Fingerprint::of(&json!([stage, 1, settings, inputs])).unwrap();
     let (stage, label) = (stage.to_owned(), format!("{stage} {settings}"));
-    Job {
-        stage,
-        version: 1,
-        settings,
-        inputs,
-        files: BTreeMap::new(),
-        fingerprint,
-        label,
-    }
+    let (version, files, estimate) = (1, BTreeMap::new(), Default::default());
+    Job { stage, version, settings, inputs, files, fingerprint, label, estimate }
 }
 
 fn machine() -> Machine {

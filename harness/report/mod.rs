@@ -1,1 +1,90 @@
-//! report
+//! Tables, claims, plots and pages, all made from the source files of a results folder ([`results`]).
+//!
+//! [`render`] makes every generated file in memory; [`write`] puts them on disk and [`check`] compares them with what
+//! is there. Neither needs data, store, model or GPU.
+
+pub mod check;
+pub mod claims;
+pub mod collect;
+pub mod compare;
+pub mod format;
+pub mod manifest;
+pub mod results;
+pub mod scores;
+pub mod summary;
+pub mod tables;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+pub use check::{Stale, check, settings_match};
+
+use crate::spec::anchors::Anchors;
+use crate::spec::claims::Claim;
+use crate::spec::tables::Table;
+
+/// Folders below a results folder that hold generated files only.
+pub const GENERATED_FOLDERS: [&str; 2] = ["tables", "plots"];
+
+/// What a report is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct ReportInput<'a> {
+    pub results: &'a results::Results,
+    pub claims: &'a [Claim],
+    pub tables: &'a [Table],
+    /// Variant or regime -> how tables and plots name it; its own name where absent.
+    pub labels: &'a BTreeMap<String, String>,
+    pub anchors: &'a Anchors,
+    /// The profile is the paper's own: only there can a claim be reproduced.
+    pub profile_is_paper: bool,
+}
+
+/// Every generated file: its path below the results folder (`/` between parts; the notebook's leads out of it with
+/// `../`) and its bytes.
+pub fn render(input: &ReportInput) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut files = BTreeMap::new();
+    let summary = summary::Summary::new(input.results);
+    for table in input.tables {
+        let layout = tables::layout(table, input, &summary);
+        files.insert(
+            format!("tables/{}.md", table.name),
+            tables::markdown::render(&layout).into_bytes(),
+        );
+        files.insert(
+            format!("tables/{}.tex", table.name),
+            tables::latex::render(&layout).into_bytes(),
+        );
+        files.insert(
+            format!("tables/{}.csv", table.name),
+            tables::csv::render(&layout)?,
+        );
+    }
+    let judgements = claims::judge(input)?;
+    files.insert(
+        "claims.md".to_owned(),
+        claims::markdown(&judgements, input).into_bytes(),
+    );
+    Ok(files)
+}
+
+/// Writes what differs, and removes what an earlier report left in [`GENERATED_FOLDERS`].
+pub fn write(folder: &Path, rendered: &BTreeMap<String, Vec<u8>>) -> Result<()> {
+    for (name, bytes) in rendered {
+        let path = folder.join(name);
+        if std::fs::read(&path).is_ok_and(|there| there == *bytes) {
+            continue;
+        }
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)
+                .with_context(|| format!("cannot create {}", parent.display()))?;
+        }
+        std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    for name in check::left_over(folder, rendered)? {
+        let path = folder.join(name);
+        std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    Ok(())
+}

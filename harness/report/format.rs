@@ -1,0 +1,100 @@
+//! Numbers and text as every report prints them. Nothing here depends on clock, path, host or locale.
+
+use crate::report::manifest::Manifest;
+use crate::report::summary::Estimate;
+
+/// What stands where there is nothing: an en dash.
+pub const DASH: &str = "–";
+
+/// With one decimal, rounded half up from whole numbers where the estimate comes from counts.
+pub fn percent(estimate: &Estimate) -> String {
+    match estimate.counts {
+        Some((correct, answers)) if answers > 0 => ratio_percent(correct, answers),
+        _ => fixed(estimate.mean),
+    }
+}
+
+/// `correct / answers` in percent with one decimal, rounded half up in whole numbers.
+pub fn ratio_percent(correct: u64, answers: u64) -> String {
+    let (correct, answers) = (u128::from(correct), u128::from(answers));
+    let tenths = (2000 * correct + answers) / (2 * answers);
+    format!("{}.{}", tenths / 10, tenths % 10)
+}
+
+/// With one decimal; never `-0.0`.
+pub fn fixed(value: f64) -> String {
+    let text = format!("{value:.1}");
+    if text == "-0.0" {
+        "0.0".to_owned()
+    } else {
+        text
+    }
+}
+
+/// As [`fixed`], with its sign.
+pub fn signed(value: f64) -> String {
+    let text = fixed(value);
+    if text.starts_with('-') || text == "0.0" {
+        text.replace('-', "−")
+    } else {
+        format!("+{text}")
+    }
+}
+
+/// The larger half of the interval, with one decimal: `1.4` of 71.5 ± 1.4.
+pub fn half_width(estimate: &Estimate) -> String {
+    fixed((estimate.mean - estimate.low).max(estimate.high - estimate.mean))
+}
+
+/// `0.012`, `< 0.001`.
+pub fn p_value(value: f64) -> String {
+    if value < 0.001 {
+        "< 0.001".to_owned()
+    } else {
+        format!("{value:.3}")
+    }
+}
+
+/// Seeds done of asked: `2/3`.
+pub fn seeds(estimate: &Estimate) -> String {
+    format!("{}/{}", estimate.seeds, estimate.asked)
+}
+
+/// A selection rule, marked where it looks at labels that zero-shot transfer is not to have.
+pub fn selection(rule: &str) -> String {
+    match rule {
+        "target_dev" => "target_dev (uses target labels)".to_owned(),
+        "mean_dev" => "mean_dev (uses target labels)".to_owned(),
+        _ => rule.to_owned(),
+    }
+}
+
+/// A footnote when the results come from several kinds of machine, whose bits may differ.
+pub fn mixed_machines(manifest: &Manifest) -> Option<String> {
+    let provenance = &manifest.provenance;
+    let several = provenance.devices.len() > 1 || provenance.instruction_sets.len() > 1;
+    several.then(|| {
+        format!(
+            "Cells were computed on different kinds of machine ({}; {}): small differences between them may come \
+             from that.",
+            provenance.devices.join(", "),
+            provenance.instruction_sets.join(", ")
+        )
+    })
+}
+
+/// Text that Markdown prints as it stands, also inside a table.
+pub fn markdown(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '\\' | '|' | '*' | '_' | '`' | '[' | ']' | '<' => {
+                escaped.push('\\');
+                escaped.push(letter);
+            }
+            '\n' | '\r' => escaped.push(' '),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}

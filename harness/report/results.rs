@@ -1,0 +1,365 @@
+//! The source files of a results folder: predictions, scores, curves and the manifest. All else is made from them.
+
+use std::fs::File;
+use std::io::Cursor;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use polars::prelude::{
+    Column, DataFrame, ParquetReader, ParquetWriter, PolarsResult, SerReader, StringChunked,
+    UInt8Chunked, UInt32Chunked, UInt64Chunked,
+};
+
+use crate::metrics::CLASSES;
+use crate::report::manifest::Manifest;
+use crate::report::scores::{
+    Cell, CellPredictions, CurvePoint, ItemPrediction, ScoreRow, score_rows,
+};
+
+pub const MANIFEST: &str = "manifest.json";
+pub const PREDICTIONS: &str = "predictions.parquet";
+pub const SCORES: &str = "scores.csv";
+pub const SCORES_FRAME: &str = "scores.parquet";
+pub const CURVES: &str = "curves.csv";
+
+/// What a run leaves, as far as reports need it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Results {
+    pub manifest: Manifest,
+    /// Sorted by cell.
+    pub predictions: Vec<CellPredictions>,
+    /// Computed from the predictions by [`score_rows`].
+    pub scores: Vec<ScoreRow>,
+    /// Sorted by variant, seeds, stage, series, updates.
+    pub curves: Vec<CurvePoint>,
+}
+
+impl Results {
+    /// Sorts everything and computes the scores.
+    pub fn new(
+        manifest: Manifest,
+        mut predictions: Vec<CellPredictions>,
+        mut curves: Vec<CurvePoint>,
+    ) -> Self {
+        predictions.sort_by(|a, b| a.cell.cmp(&b.cell));
+        let order = |point: &CurvePoint| {
+            let run = (
+                point.variant.clone(),
+                point.pretrain_seed,
+                point.finetune_seed,
+            );
+            (run, point.stage, point.series.clone(), point.updates)
+        };
+        curves.sort_by_cached_key(order);
+        let scores = score_rows(&manifest.study, &manifest.profile, &predictions);
+        Self {
+            manifest,
+            predictions,
+            scores,
+            curves,
+        }
+    }
+
+    /// Reads the source files of `results/<study>/<profile>`. Scores are read as written, so that they can be
+    /// compared with what the predictions give.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let text = read(folder, MANIFEST)?;
+        let manifest = serde_json::from_slice(&text).with_context(|| {
+            format!(
+                "{} is not a manifest of this version",
+                folder.join(MANIFEST).display()
+            )
+        })?;
+        Ok(Self {
+            manifest,
+            predictions: read_predictions(&folder.join(PREDICTIONS))?,
+            scores: read_csv(folder, SCORES)?,
+            curves: read_csv(folder, CURVES)?,
+        })
+    }
+
+    /// Writes the source files, creating the folder.
+    pub fn write_sources(&self, folder: &Path) -> Result<()> {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+        let mut manifest =
+            serde_json::to_string_pretty(&self.manifest).context("the manifest is not JSON")?;
+        manifest.push('\n');
+        write(folder, MANIFEST, manifest.as_bytes())?;
+        write(folder, SCORES, &scores_csv(&self.scores)?)?;
+        write(folder, CURVES, &curves_csv(&self.curves)?)?;
+        write(
+            folder,
+            SCORES_FRAME,
+            &parquet(scores_frame(&self.scores)).context("cannot encode the scores")?,
+        )?;
+        let predictions = parquet(predictions_frame(&self.predictions))
+            .context("cannot encode the predictions")?;
+        write(folder, PREDICTIONS, &predictions)
+    }
+}
+
+/// `scores.csv`: counts as whole numbers, other values in their shortest form that reads back the same.
+pub fn scores_csv(rows: &[ScoreRow]) -> Result<Vec<u8>> {
+    let header = [
+        "study",
+        "profile",
+        "variant",
+        "pretrain_seed",
+        "finetune_seed",
+        "task",
+        "regime",
+        "language",
+        "selection",
+        "metric",
+        "value",
+        "examples",
+    ];
+    let fields = |row: &ScoreRow| {
+        [
+            row.study.clone(),
+            row.profile.clone(),
+            row.variant.clone(),
+            row.pretrain_seed.to_string(),
+            row.finetune_seed.to_string(),
+            row.task.clone(),
+            row.regime.clone(),
+            row.language.clone(),
+            row.selection.clone(),
+            row.metric.clone(),
+            row.value.to_string(),
+            row.examples.to_string(),
+        ]
+    };
+    csv_bytes(&header, rows.iter().map(fields))
+}
+
+fn curves_csv(points: &[CurvePoint]) -> Result<Vec<u8>> {
+    let header = [
+        "variant",
+        "pretrain_seed",
+        "finetune_seed",
+        "stage",
+        "series",
+        "updates",
+        "tokens",
+        "value",
+    ];
+    let fields = |point: &CurvePoint| {
+        [
+            point.variant.clone(),
+            point.pretrain_seed.to_string(),
+            point
+                .finetune_seed
+                .map(|seed| seed.to_string())
+                .unwrap_or_default(),
+            point.stage.name().to_owned(),
+            point.series.clone(),
+            point.updates.to_string(),
+            point.tokens.to_string(),
+            point.value.to_string(),
+        ]
+    };
+    csv_bytes(&header, points.iter().map(fields))
+}
+
+/// CSV with LF line ends.
+pub fn csv_bytes<const N: usize>(
+    header: &[&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> Result<Vec<u8>> {
+    let mut writer = csv::WriterBuilder::new()
+        .terminator(csv::Terminator::Any(b'\n'))
+        .from_writer(Vec::new());
+    writer
+        .write_record(header)
+        .context("cannot encode a CSV header")?;
+    for row in rows {
+        writer
+            .write_record(row)
+            .context("cannot encode a CSV row")?;
+    }
+    writer.into_inner().context("cannot finish a CSV file")
+}
+
+/// `scores.parquet`: the columns of `scores.csv`.
+pub fn scores_frame(rows: &[ScoreRow]) -> PolarsResult<DataFrame> {
+    let text = |name: &str, field: fn(&ScoreRow) -> &str| {
+        Column::new(name.into(), rows.iter().map(field).collect::<Vec<_>>())
+    };
+    let whole = |name: &str, field: fn(&ScoreRow) -> u64| {
+        Column::new(name.into(), rows.iter().map(field).collect::<Vec<_>>())
+    };
+    DataFrame::new_infer_height(vec![
+        text("study", |row| &row.study),
+        text("profile", |row| &row.profile),
+        text("variant", |row| &row.variant),
+        whole("pretrain_seed", |row| row.pretrain_seed),
+        whole("finetune_seed", |row| row.finetune_seed),
+        text("task", |row| &row.task),
+        text("regime", |row| &row.regime),
+        text("language", |row| &row.language),
+        text("selection", |row| &row.selection),
+        text("metric", |row| &row.metric),
+        Column::new(
+            "value".into(),
+            rows.iter().map(|row| row.value).collect::<Vec<_>>(),
+        ),
+        whole("examples", |row| row.examples),
+    ])
+}
+
+/// `predictions.parquet`: one row per cell and test item.
+fn predictions_frame(predictions: &[CellPredictions]) -> PolarsResult<DataFrame> {
+    let text = |name: &str, field: fn(&Cell) -> &str| {
+        let values = predictions
+            .iter()
+            .flat_map(|one| std::iter::repeat_n(field(&one.cell), one.items.len()));
+        Column::new(name.into(), values.collect::<Vec<_>>())
+    };
+    let seed = |name: &str, field: fn(&Cell) -> u64| {
+        let values = predictions
+            .iter()
+            .flat_map(|one| std::iter::repeat_n(field(&one.cell), one.items.len()));
+        Column::new(name.into(), values.collect::<Vec<_>>())
+    };
+    let number = |name: &str, field: fn(&ItemPrediction) -> u32| {
+        Column::new(
+            name.into(),
+            predictions
+                .iter()
+                .flat_map(|one| one.items.iter().map(field))
+                .collect::<Vec<_>>(),
+        )
+    };
+    let class = |name: &str, field: fn(&ItemPrediction) -> u8| {
+        Column::new(
+            name.into(),
+            predictions
+                .iter()
+                .flat_map(|one| one.items.iter().map(field))
+                .collect::<Vec<_>>(),
+        )
+    };
+    DataFrame::new_infer_height(vec![
+        text("variant", |cell| &cell.variant),
+        seed("pretrain_seed", |cell| cell.pretrain_seed),
+        seed("finetune_seed", |cell| cell.finetune_seed),
+        text("task", |cell| &cell.task),
+        text("regime", |cell| &cell.regime),
+        text("language", |cell| &cell.language),
+        text("selection", |cell| &cell.selection),
+        number("premise", |item| item.premise),
+        number("item", |item| item.item),
+        class("predicted", |item| item.predicted),
+        class("gold", |item| item.gold),
+    ])
+}
+
+fn parquet(frame: PolarsResult<DataFrame>) -> PolarsResult<Vec<u8>> {
+    let mut bytes = Vec::new();
+    ParquetWriter::new(&mut bytes).finish(&mut frame?)?;
+    Ok(bytes)
+}
+
+/// Decodes a Parquet file held in memory.
+pub fn decode_parquet(bytes: Vec<u8>) -> PolarsResult<DataFrame> {
+    ParquetReader::new(Cursor::new(bytes)).finish()
+}
+
+fn read_predictions(path: &Path) -> Result<Vec<CellPredictions>> {
+    let file = File::open(path).with_context(|| missing(path))?;
+    let frame = ParquetReader::new(file)
+        .finish()
+        .with_context(|| format!("{} is not Parquet", path.display()))?;
+    cells(&frame).with_context(|| format!("{} is not a table of predictions", path.display()))
+}
+
+fn cells(frame: &DataFrame) -> Result<Vec<CellPredictions>> {
+    let text = |name: &str| -> PolarsResult<&StringChunked> { frame.column(name)?.str() };
+    let seed = |name: &str| -> PolarsResult<&UInt64Chunked> { frame.column(name)?.u64() };
+    let number = |name: &str| -> PolarsResult<&UInt32Chunked> { frame.column(name)?.u32() };
+    let class = |name: &str| -> PolarsResult<&UInt8Chunked> { frame.column(name)?.u8() };
+    let (variant, task, regime) = (text("variant")?, text("task")?, text("regime")?);
+    let (language, selection) = (text("language")?, text("selection")?);
+    let (pretrain_seed, finetune_seed) = (seed("pretrain_seed")?, seed("finetune_seed")?);
+    let (premise, item, predicted, gold) = (
+        number("premise")?,
+        number("item")?,
+        class("predicted")?,
+        class("gold")?,
+    );
+
+    let mut predictions: Vec<CellPredictions> = Vec::new();
+    for row in 0..frame.height() {
+        let empty = || format!("row {row} has an empty field");
+        let same = |cell: &Cell| {
+            variant.get(row) == Some(cell.variant.as_str())
+                && pretrain_seed.get(row) == Some(cell.pretrain_seed)
+                && finetune_seed.get(row) == Some(cell.finetune_seed)
+                && task.get(row) == Some(cell.task.as_str())
+                && regime.get(row) == Some(cell.regime.as_str())
+                && language.get(row) == Some(cell.language.as_str())
+                && selection.get(row) == Some(cell.selection.as_str())
+        };
+        if !predictions.last().is_some_and(|last| same(&last.cell)) {
+            let own =
+                |column: &StringChunked| column.get(row).map(str::to_owned).with_context(empty);
+            predictions.push(CellPredictions {
+                cell: Cell {
+                    variant: own(variant)?,
+                    pretrain_seed: pretrain_seed.get(row).with_context(empty)?,
+                    finetune_seed: finetune_seed.get(row).with_context(empty)?,
+                    task: own(task)?,
+                    regime: own(regime)?,
+                    language: own(language)?,
+                    selection: own(selection)?,
+                },
+                items: Vec::new(),
+            });
+        }
+        let prediction = ItemPrediction {
+            premise: premise.get(row).with_context(empty)?,
+            item: item.get(row).with_context(empty)?,
+            predicted: predicted.get(row).with_context(empty)?,
+            gold: gold.get(row).with_context(empty)?,
+        };
+        ensure!(
+            usize::from(prediction.predicted.max(prediction.gold)) < CLASSES,
+            "row {row} has a class beyond the {CLASSES} of NLI"
+        );
+        if let Some(last) = predictions.last_mut() {
+            last.items.push(prediction);
+        }
+    }
+    predictions.sort_by(|a, b| a.cell.cmp(&b.cell));
+    if let Some(pair) = predictions
+        .windows(2)
+        .find(|pair| pair[0].cell == pair[1].cell)
+    {
+        bail!("the rows of {:?} are not together", pair[0].cell);
+    }
+    Ok(predictions)
+}
+
+fn read_csv<T: serde::de::DeserializeOwned>(folder: &Path, name: &str) -> Result<Vec<T>> {
+    let text = read(folder, name)?;
+    let rows = csv::Reader::from_reader(text.as_slice())
+        .deserialize()
+        .collect::<Result<_, _>>();
+    rows.with_context(|| format!("{} cannot be read", folder.join(name).display()))
+}
+
+fn read(folder: &Path, name: &str) -> Result<Vec<u8>> {
+    let path = folder.join(name);
+    std::fs::read(&path).with_context(|| missing(&path))
+}
+
+fn missing(path: &Path) -> String {
+    format!("cannot read {}; `xlt run` writes it", path.display())
+}
+
+fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let path = folder.join(name);
+    std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,128 @@
+//! What an evaluation leaves: predictions per example, and the long table of scores computed from them.
+//!
+//! Predictions are the source; every score, interval, table and plot derives from them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::metrics::{Confusion, Metric};
+
+/// Which model was scored on what. Sorted by its fields in this order wherever cells are written.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Cell {
+    pub variant: String,
+    pub pretrain_seed: u64,
+    pub finetune_seed: u64,
+    /// `xnli`, or `xnli_mixed` when premise and hypothesis are in different languages.
+    pub task: String,
+    /// `zero_shot`, `translate_train`, `translate_train_all` or `translate_test`.
+    pub regime: String,
+    /// `ko`; a mixed pair is `en+ko` (premise, hypothesis).
+    pub language: String,
+    /// The dev set that chose configuration and checkpoint: `source_dev`, `mean_dev` or `target_dev`.
+    pub selection: String,
+}
+
+/// One test example. Classes are 0 contradiction, 1 neutral, 2 entailment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ItemPrediction {
+    /// The cluster: examples that share a premise, the same number in every language.
+    pub premise: u32,
+    /// The row that is the same pair in every language.
+    pub item: u32,
+    pub predicted: u8,
+    pub gold: u8,
+}
+
+/// The predictions of one cell, in the order of the test set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CellPredictions {
+    pub cell: Cell,
+    pub items: Vec<ItemPrediction>,
+}
+
+/// One row of `scores.csv`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScoreRow {
+    pub study: String,
+    pub profile: String,
+    pub variant: String,
+    pub pretrain_seed: u64,
+    pub finetune_seed: u64,
+    pub task: String,
+    pub regime: String,
+    pub language: String,
+    pub selection: String,
+    /// A [`Metric`]'s name, or a count: `correct`, `confusion_<gold>_<predicted>`.
+    pub metric: String,
+    /// Percent 0-100 for metrics, a whole number for counts.
+    pub value: f64,
+    /// How many examples were scored.
+    pub examples: u64,
+}
+
+/// Which training a point of a learning curve belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CurveStage {
+    Pretrain,
+    Finetune,
+}
+
+impl CurveStage {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pretrain => "pretrain",
+            Self::Finetune => "finetune",
+        }
+    }
+}
+
+/// One row of `curves.csv`: a validation figure during training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CurvePoint {
+    pub variant: String,
+    pub pretrain_seed: u64,
+    /// Empty for pretraining.
+    pub finetune_seed: Option<u64>,
+    pub stage: CurveStage,
+    /// `valid perplexity aa masked_lm`, `dev accuracy ko`.
+    pub series: String,
+    pub updates: u64,
+    /// Tokens seen in pretraining, examples seen in fine-tuning.
+    pub tokens: u64,
+    pub value: f64,
+}
+
+/// The scores of all cells, sorted by cell, then metric in the order of [`Metric::ALL`], then counts.
+pub fn score_rows(study: &str, profile: &str, predictions: &[CellPredictions]) -> Vec<ScoreRow> {
+    let mut cells: Vec<&CellPredictions> = predictions.iter().collect();
+    cells.sort_by(|a, b| a.cell.cmp(&b.cell));
+    let mut rows = Vec::new();
+    for CellPredictions { cell, items } in cells {
+        let confusion = Confusion::of(items.iter().map(|item| (item.gold, item.predicted)));
+        let mut push = |metric: String, value: f64| {
+            rows.push(ScoreRow {
+                study: study.to_owned(),
+                profile: profile.to_owned(),
+                variant: cell.variant.clone(),
+                pretrain_seed: cell.pretrain_seed,
+                finetune_seed: cell.finetune_seed,
+                task: cell.task.clone(),
+                regime: cell.regime.clone(),
+                language: cell.language.clone(),
+                selection: cell.selection.clone(),
+                metric,
+                value,
+                examples: confusion.total(),
+            });
+        };
+        for metric in Metric::ALL {
+            push(metric.name().to_owned(), metric.percent(&confusion));
+        }
+        push("correct".to_owned(), confusion.correct() as f64);
+        for (name, count) in confusion.named_counts() {
+            push(name, count as f64);
+        }
+    }
+    rows
+}

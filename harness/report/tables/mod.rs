@@ -1,0 +1,401 @@
+//! Tables in the papers' layout, with the papers' rows beside ours. One exporter per format.
+
+pub mod csv;
+pub mod latex;
+pub mod markdown;
+
+use std::collections::BTreeSet;
+
+use crate::metrics::Metric;
+use crate::report::ReportInput;
+use crate::report::format;
+use crate::report::manifest::Evaluation;
+use crate::report::summary::{Estimate, IntervalKind, Query, Summary};
+use crate::spec::anchors::Anchor;
+use crate::spec::claims::MEAN;
+use crate::spec::tables::{Table, TableColumns, TableRows};
+
+/// A table as every format prints it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layout {
+    pub name: String,
+    pub caption: String,
+    /// Languages and `mean`, or selection rules.
+    pub columns: Vec<String>,
+    pub groups: Vec<Group>,
+    /// Printed below the table.
+    pub notes: Vec<String>,
+}
+
+/// The rows of one regime.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    pub regime: String,
+    /// `zero-shot`.
+    pub title: String,
+    pub rows: Vec<Row>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    pub label: String,
+    pub origin: Origin,
+    /// One per column; `None` is a dash.
+    pub cells: Vec<Option<Entry>>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Origin {
+    /// This run, with the fewest seeds done in any filled cell (none when all are empty), of those asked.
+    Ours { seeds: usize, asked: usize },
+    /// The paper named.
+    Published { paper: String, verified: bool },
+}
+
+/// One figure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Fixed decimals, or as the paper prints it.
+    pub text: String,
+    pub interval: Option<Interval>,
+    /// A seed of it is at chance.
+    pub at_chance: bool,
+}
+
+/// The 95 % interval, with fixed decimals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interval {
+    pub low: String,
+    pub high: String,
+    /// The larger half of it.
+    pub half_width: String,
+}
+
+impl Row {
+    /// `2/3`; a dash for published rows.
+    pub fn seeds(&self) -> String {
+        match self.origin {
+            Origin::Ours { seeds, asked } => format!("{seeds}/{asked}"),
+            Origin::Published { .. } => format::DASH.to_owned(),
+        }
+    }
+
+    pub fn unverified(&self) -> bool {
+        matches!(
+            self.origin,
+            Origin::Published {
+                verified: false,
+                ..
+            }
+        )
+    }
+}
+
+/// Lays a table out.
+pub fn layout(table: &Table, input: &ReportInput, summary: &Summary) -> Layout {
+    let manifest = &input.results.manifest;
+    let evaluations: Vec<&Evaluation> = manifest
+        .evaluations
+        .iter()
+        .filter(|evaluation| evaluation.task == table.task)
+        .filter(|evaluation| match table.rows {
+            TableRows::Variants => table.regime.as_ref() == Some(&evaluation.regime),
+            TableRows::Regimes => true,
+        })
+        .collect();
+    let columns = match table.columns {
+        TableColumns::Languages => {
+            let mut columns = languages(&evaluations);
+            columns.push(MEAN.to_owned());
+            columns
+        }
+        TableColumns::Selections => manifest.selections.clone(),
+    };
+
+    let mut estimates = Vec::new();
+    let groups: Vec<Group> = evaluations
+        .iter()
+        .map(|evaluation| {
+            let mut rows = published_rows(table, input, &evaluation.regime, &columns);
+            for variant in &manifest.variants {
+                let mut cells = Vec::with_capacity(columns.len());
+                for column in &columns {
+                    let (language, selection) = match table.columns {
+                        TableColumns::Languages => {
+                            (column.as_str(), table.select.as_deref().unwrap_or_default())
+                        }
+                        TableColumns::Selections => (MEAN, column.as_str()),
+                    };
+                    cells.push(summary.estimate(&Query {
+                        variant: &variant.name,
+                        task: &table.task,
+                        regime: &evaluation.regime,
+                        language,
+                        selection,
+                        metric: table.metric,
+                    }));
+                }
+                let label = input
+                    .labels
+                    .get(&variant.name)
+                    .unwrap_or(&variant.label)
+                    .clone();
+                rows.push(our_row(label, &cells, summary.asked()));
+                estimates.extend(cells.into_iter().flatten());
+            }
+            Group {
+                regime: evaluation.regime.clone(),
+                title: regime_label(input, &evaluation.regime),
+                rows,
+            }
+        })
+        .collect();
+    let caption = table
+        .caption
+        .clone()
+        .unwrap_or_else(|| caption(table, input));
+    let notes = notes(table, input, &groups, &estimates);
+    Layout {
+        name: table.name.clone(),
+        caption,
+        columns,
+        groups,
+        notes,
+    }
+}
+
+/// How tables and plots name a regime.
+pub fn regime_label(input: &ReportInput, regime: &str) -> String {
+    input
+        .labels
+        .get(regime)
+        .cloned()
+        .unwrap_or_else(|| regime.replace('_', "-"))
+}
+
+/// The languages of all evaluations, each once, in the order of the first that has it.
+fn languages(evaluations: &[&Evaluation]) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let all = evaluations
+        .iter()
+        .flat_map(|evaluation| &evaluation.languages);
+    all.filter(|language| seen.insert(language.as_str()))
+        .cloned()
+        .collect()
+}
+
+fn our_row(label: String, cells: &[Option<Estimate>], asked: usize) -> Row {
+    let seeds = cells
+        .iter()
+        .flatten()
+        .map(|estimate| estimate.seeds)
+        .min()
+        .unwrap_or(0);
+    let entry = |estimate: &Estimate| Entry {
+        text: format::percent(estimate),
+        interval: Some(Interval {
+            low: format::fixed(estimate.low),
+            high: format::fixed(estimate.high),
+            half_width: format::half_width(estimate),
+        }),
+        at_chance: estimate.collapsed > 0,
+    };
+    let cells = cells.iter().map(|cell| cell.as_ref().map(entry)).collect();
+    Row {
+        label,
+        origin: Origin::Ours { seeds, asked },
+        cells,
+    }
+}
+
+/// The paper's rows of one regime. Their mean is over the table's columns, as ours: as printed where the paper has the
+/// same languages, else computed from its printed figures, and absent where one is missing.
+fn published_rows(
+    table: &Table,
+    input: &ReportInput,
+    regime: &str,
+    columns: &[String],
+) -> Vec<Row> {
+    let Some(paper_rows) = &table.paper_rows else {
+        return Vec::new();
+    };
+    let setting = regime.replace('_', "-");
+    let anchors: Vec<&Anchor> = input
+        .anchors
+        .files
+        .get(&paper_rows.anchor)
+        .into_iter()
+        .flatten()
+        .filter(|anchor| anchor.setting == setting && anchor.metric == table.metric.name())
+        .filter(|anchor| paper_rows.rows.is_empty() || paper_rows.rows.contains(&anchor.row))
+        .collect();
+    let mut seen = BTreeSet::new();
+    let names = anchors
+        .iter()
+        .map(|anchor| anchor.row.as_str())
+        .filter(|name| seen.insert(*name));
+    names
+        .map(|name| {
+            let row: Vec<&Anchor> = anchors
+                .iter()
+                .filter(|anchor| anchor.row == name)
+                .copied()
+                .collect();
+            let cells = columns
+                .iter()
+                .map(|column| published_entry(&row, column, columns))
+                .collect();
+            Row {
+                label: name.to_owned(),
+                origin: Origin::Published {
+                    paper: row
+                        .first()
+                        .map(|anchor| anchor.paper.clone())
+                        .unwrap_or_default(),
+                    verified: row.iter().all(|anchor| anchor.verified),
+                },
+                cells,
+            }
+        })
+        .collect()
+}
+
+fn published_entry(row: &[&Anchor], column: &str, columns: &[String]) -> Option<Entry> {
+    let plain = |text: String| {
+        Some(Entry {
+            text,
+            interval: None,
+            at_chance: false,
+        })
+    };
+    let find = |language: &str| {
+        row.iter()
+            .find(|anchor| anchor.language == language && anchor.value.is_some())
+    };
+    if column != MEAN {
+        return plain(find(column)?.printed.clone());
+    }
+    let ours: BTreeSet<&str> = columns
+        .iter()
+        .map(String::as_str)
+        .filter(|column| *column != MEAN)
+        .collect();
+    let theirs: BTreeSet<&str> = row
+        .iter()
+        .map(|anchor| anchor.language.as_str())
+        .filter(|name| *name != "avg")
+        .collect();
+    if ours == theirs
+        && let Some(average) = find("avg")
+    {
+        return plain(average.printed.clone());
+    }
+    let values: Vec<f64> = ours
+        .iter()
+        .map(|language| find(language)?.value)
+        .collect::<Option<_>>()?;
+    if values.is_empty() {
+        None
+    } else {
+        plain(format::fixed(
+            values.iter().sum::<f64>() / values.len() as f64,
+        ))
+    }
+}
+
+fn caption(table: &Table, input: &ReportInput) -> String {
+    let metric = match table.metric {
+        Metric::Accuracy => "accuracy",
+        Metric::MacroPrecision => "macro precision",
+        Metric::MacroRecall => "macro recall",
+        Metric::MacroF1 => "macro F1",
+    };
+    let task = match table.task.as_str() {
+        "xnli" => "XNLI",
+        "xnli_mixed" => "XNLI, premise and hypothesis in different languages",
+        other => other,
+    };
+    let mut caption = format!("{task}: test {metric} in percent");
+    if let Some(regime) = &table.regime {
+        caption.push_str(&format!(", {}", regime_label(input, regime)));
+    }
+    match &table.select {
+        Some(select) => caption.push_str(&format!(", selected on {}.", format::selection(select))),
+        None => caption.push_str(", mean over languages under each selection rule."),
+    }
+    caption
+}
+
+fn notes(
+    table: &Table,
+    input: &ReportInput,
+    groups: &[Group],
+    estimates: &[Estimate],
+) -> Vec<String> {
+    let mut notes = Vec::new();
+    let manifest = &input.results.manifest;
+    if !manifest.scale.wording().is_empty() {
+        notes.push(match manifest.scale.wording() {
+            "synthetic" => "Synthetic languages.".to_owned(),
+            words => format!("Run {words}."),
+        });
+    }
+    if let Some(items) = estimates.iter().map(|estimate| estimate.items).max() {
+        let kinds = |kind: IntervalKind| estimates.iter().any(|estimate| estimate.kind == kind);
+        let over = match (
+            kinds(IntervalKind::SeedsAndItems),
+            kinds(IntervalKind::Items),
+        ) {
+            (true, false) => "other seeds and other test items",
+            (true, true) => "other seeds and other test items (below three seeds: items only)",
+            _ => "other test items, for these seeds",
+        };
+        notes.push(format!(
+            "± is half of the 95 % interval over {over}; {items} test items per language."
+        ));
+    }
+    if table.columns == TableColumns::Selections {
+        let target = manifest
+            .selections
+            .iter()
+            .filter(|rule| format::selection(rule) != **rule);
+        let target: Vec<&str> = target.map(String::as_str).collect();
+        if !target.is_empty() {
+            notes.push(format!(
+                "Uses labels of the target languages: {}.",
+                target.join(", ")
+            ));
+        }
+    } else if groups.len() > 1 {
+        notes.push("The mean is over the languages that the regime covers.".to_owned());
+    }
+    let rows = || groups.iter().flat_map(|group| &group.rows);
+    if rows()
+        .flat_map(|row| row.cells.iter().flatten())
+        .any(|entry| entry.at_chance)
+    {
+        notes.push("* A seed of it is at chance; it stays in the mean.".to_owned());
+    }
+    if rows().any(|row| row.cells.iter().any(Option::is_none)) {
+        notes.push(format!("{} Not run, or not published.", format::DASH));
+    }
+    let mut papers: Vec<&str> = Vec::new();
+    for row in rows() {
+        if let Origin::Published { paper, .. } = &row.origin
+            && !papers.contains(&paper.as_str())
+        {
+            papers.push(paper);
+        }
+    }
+    if !papers.is_empty() {
+        notes.push(format!(
+            "In italics, figures of {}; their mean is over the languages shown.",
+            papers.join("; ")
+        ));
+    }
+    if rows().any(Row::unverified) {
+        notes.push("† From memory, not verified in a source.".to_owned());
+    }
+    notes.extend(format::mixed_machines(manifest));
+    notes
+}

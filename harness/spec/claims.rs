@@ -1,0 +1,516 @@
+//! `claims:` of a study file: what the paper says, in a form that a run can support or contradict.
+
+use serde::{Deserialize, Serialize};
+
+use super::anchors::Anchors;
+use crate::metrics::Metric;
+
+/// One claim. Exactly one of four forms:
+///
+/// - `higher`, `than`, `on` (and `by`): one variant scores higher than another;
+/// - `variant`, `higher_on`, `than_on` (and `by`): a variant scores higher in one place than in another;
+/// - `variant`, `on`, `anchor`, `within`: a variant's score equals a published figure up to a tolerance;
+/// - `variant`, `on`, `at_least`: a variant's score exceeds a threshold.
+///
+/// Places are `task/regime/language`, where the language may be `mean` (all languages of the regime, as the papers'
+/// averages) or `target_mean` (without the source), with `/metric` behind unless it is accuracy.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// The claim in words, as the report prints it.
+    pub says: String,
+    /// The variant said to be better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub higher: Option<String>,
+    /// The variant said to be worse.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub than: Option<String>,
+    /// Where the two are compared, or where `variant` is measured: `xnli/zero_shot/mean`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<String>,
+    /// The margin that the difference must exceed, in points of the metric (percent); 0 unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<f64>,
+    /// The variant that is measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// The place where `variant` is said to be better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub higher_on: Option<String>,
+    /// The place where `variant` is said to be worse.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub than_on: Option<String>,
+    /// A published figure: `xlm_table1_xnli/XLM (MLM)/zero-shot/avg`, from `experiments/anchors/xlm_table1_xnli.csv`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<String>,
+    /// The tolerance around `anchor`, in points of the metric.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<f64>,
+    /// The threshold that the score must exceed, percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_least: Option<f64>,
+    /// The selection rule whose test scores are compared; the first of the study's rules unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<String>,
+    /// Claims of one family share a Holm adjustment; the place's task and regime unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<String>,
+    /// Whether `xlt check` fails when the claim is contradicted.
+    #[serde(default)]
+    pub gate: bool,
+}
+
+/// A claim whose fields were found to fit together.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ClaimForm {
+    /// `first` exceeds `second` by more than `by` points.
+    Higher {
+        first: Measured,
+        second: Measured,
+        by: f64,
+    },
+    /// `measured` lies within `within` points of the anchor.
+    Within {
+        measured: Measured,
+        anchor: String,
+        within: f64,
+    },
+    /// `measured` exceeds `threshold` percent.
+    AtLeast { measured: Measured, threshold: f64 },
+}
+
+/// One variant's score at one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Measured {
+    pub variant: String,
+    pub place: Place,
+}
+
+/// `task/regime/language[/metric]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub task: String,
+    pub regime: String,
+    /// A language, a mixed pair, `mean` or `target_mean`.
+    pub language: String,
+    pub metric: Metric,
+}
+
+/// Mean over all languages of a regime, the source among them.
+pub const MEAN: &str = "mean";
+/// Mean over the languages of a regime other than the source.
+pub const TARGET_MEAN: &str = "target_mean";
+
+/// Something wrong with a claim or a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The field below the claim or table: `higher_on`; empty for the whole.
+    pub field: String,
+    pub what: String,
+    pub remedy: String,
+}
+
+/// What claims and tables may name.
+#[derive(Debug, Clone)]
+pub struct Names<'a> {
+    pub variants: Vec<String>,
+    /// Task, regime and the languages scored in them.
+    pub evaluations: Vec<(String, String, Vec<String>)>,
+    pub selections: Vec<String>,
+    pub anchors: &'a Anchors,
+}
+
+impl Claim {
+    /// The claim in its one form. The error says which fields do not fit together.
+    pub fn form(&self) -> Result<ClaimForm, Problem> {
+        let given = [
+            ("higher", self.higher.is_some()),
+            ("than", self.than.is_some()),
+            ("on", self.on.is_some()),
+            ("by", self.by.is_some()),
+            ("variant", self.variant.is_some()),
+            ("higher_on", self.higher_on.is_some()),
+            ("than_on", self.than_on.is_some()),
+            ("anchor", self.anchor.is_some()),
+            ("within", self.within.is_some()),
+            ("at_least", self.at_least.is_some()),
+        ];
+        let only = |allowed: &[&str]| match given
+            .iter()
+            .find(|(name, given)| *given && !allowed.contains(name))
+        {
+            Some((name, _)) => Err(Problem {
+                field: (*name).to_owned(),
+                what: format!("`{name}` does not go with the other fields of this claim"),
+                remedy: format!("a claim with `{}` takes {}", allowed[0], listed(allowed)),
+            }),
+            None => Ok(()),
+        };
+        if let Some(higher) = &self.higher {
+            only(&["higher", "than", "on", "by"])?;
+            let place = parsed("on", required("on", &self.on)?)?;
+            return Ok(ClaimForm::Higher {
+                first: Measured {
+                    variant: higher.clone(),
+                    place: place.clone(),
+                },
+                second: Measured {
+                    variant: required("than", &self.than)?.to_owned(),
+                    place,
+                },
+                by: number("by", self.by.unwrap_or(0.0), 100.0)?,
+            });
+        }
+        if let Some(higher_on) = &self.higher_on {
+            only(&["higher_on", "than_on", "variant", "by"])?;
+            let variant = required("variant", &self.variant)?;
+            let measured = |place| Measured {
+                variant: variant.to_owned(),
+                place,
+            };
+            return Ok(ClaimForm::Higher {
+                first: measured(parsed("higher_on", higher_on)?),
+                second: measured(parsed("than_on", required("than_on", &self.than_on)?)?),
+                by: number("by", self.by.unwrap_or(0.0), 100.0)?,
+            });
+        }
+        if self.anchor.is_none() && self.at_least.is_none() {
+            return Err(Problem {
+                field: String::new(),
+                what: format!("the claim \"{}\" says nothing that can be measured", self.says),
+                remedy: "give `higher`, `than` and `on`; or `variant`, `higher_on` and `than_on`; or `variant`, `on`, \
+                         `anchor` and `within`; or `variant`, `on` and `at_least`"
+                    .to_owned(),
+            });
+        }
+        if self.anchor.is_some() {
+            only(&["anchor", "within", "variant", "on"])?;
+        } else {
+            only(&["at_least", "variant", "on"])?;
+        }
+        let measured = Measured {
+            variant: required("variant", &self.variant)?.to_owned(),
+            place: parsed("on", required("on", &self.on)?)?,
+        };
+        match (&self.anchor, self.at_least) {
+            (Some(anchor), _) => {
+                let within = self.within.ok_or_else(|| absent("within"))?;
+                Ok(ClaimForm::Within {
+                    measured,
+                    anchor: anchor.clone(),
+                    within: positive("within", within)?,
+                })
+            }
+            (None, threshold) => {
+                let threshold = threshold.ok_or_else(|| absent("at_least"))?;
+                Ok(ClaimForm::AtLeast {
+                    measured,
+                    threshold: number("at_least", threshold, 100.0)?,
+                })
+            }
+        }
+    }
+
+    /// Everything wrong with the claim in a study with these names.
+    pub fn validate(&self, names: &Names) -> Vec<Problem> {
+        let form = match self.form() {
+            Ok(form) => form,
+            Err(problem) => return vec![problem],
+        };
+        let mut problems = Vec::new();
+        if self.says.trim().is_empty() {
+            problems.push(Problem {
+                field: "says".to_owned(),
+                what: "the claim has no words".to_owned(),
+                remedy: "say it as the paper does".to_owned(),
+            });
+        }
+        match &form {
+            ClaimForm::Higher { first, second, .. } if self.higher.is_some() => {
+                problems.extend(names.variant("higher", &first.variant));
+                problems.extend(names.variant("than", &second.variant));
+                problems.extend(names.place("on", &first.place));
+            }
+            ClaimForm::Higher { first, second, .. } => {
+                problems.extend(names.variant("variant", &first.variant));
+                problems.extend(names.place("higher_on", &first.place));
+                problems.extend(names.place("than_on", &second.place));
+                if first.place.metric != second.place.metric {
+                    problems.push(Problem {
+                        field: "than_on".to_owned(),
+                        what: format!(
+                            "{} cannot be compared with {}",
+                            first.place.metric.name(),
+                            second.place.metric.name()
+                        ),
+                        remedy: "name the same metric in `higher_on` and `than_on`".to_owned(),
+                    });
+                }
+            }
+            ClaimForm::Within { measured, .. } | ClaimForm::AtLeast { measured, .. } => {
+                problems.extend(names.variant("variant", &measured.variant));
+                problems.extend(names.place("on", &measured.place));
+            }
+        }
+        if let ClaimForm::Higher { first, second, .. } = &form
+            && first == second
+        {
+            problems.push(Problem {
+                field: if self.higher.is_some() {
+                    "than"
+                } else {
+                    "than_on"
+                }
+                .to_owned(),
+                what: "a score cannot be higher than itself".to_owned(),
+                remedy: "compare two variants, or two places".to_owned(),
+            });
+        }
+        if let ClaimForm::Within { anchor, .. } = &form {
+            problems.extend(names.anchor(anchor, self.gate));
+        }
+        if let Some(selection) = &self.selection {
+            problems.extend(names.selection("selection", selection));
+        }
+        problems
+    }
+
+    /// Claims of one family share a Holm adjustment: those about one task and regime, as one table of a paper has them.
+    pub fn family(&self, form: &ClaimForm) -> String {
+        self.family.clone().unwrap_or_else(|| {
+            let place = match form {
+                ClaimForm::Higher { first, .. } => &first.place,
+                ClaimForm::Within { measured, .. } | ClaimForm::AtLeast { measured, .. } => {
+                    &measured.place
+                }
+            };
+            format!("{}/{}", place.task, place.regime)
+        })
+    }
+}
+
+impl Place {
+    /// From `task/regime/language` or `task/regime/language/metric`. The error is a remedy.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let (task, regime, language, metric) = match parts.as_slice() {
+            [task, regime, language] => (task, regime, language, Metric::default()),
+            [task, regime, language, metric] => {
+                let names = Metric::ALL.map(Metric::name);
+                let metric = Metric::from_name(metric)
+                    .ok_or_else(|| suggestion(metric, names.iter().copied(), "metric"))?;
+                (task, regime, language, metric)
+            }
+            _ => {
+                return Err(
+                    "write it as task/regime/language, such as xnli/zero_shot/mean".to_owned(),
+                );
+            }
+        };
+        Ok(Self {
+            task: (*task).to_owned(),
+            regime: (*regime).to_owned(),
+            language: (*language).to_owned(),
+            metric,
+        })
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}/{}/{}", self.task, self.regime, self.language)?;
+        if self.metric == Metric::default() {
+            Ok(())
+        } else {
+            write!(formatter, "/{}", self.metric.name())
+        }
+    }
+}
+
+impl Names<'_> {
+    pub(super) fn variant(&self, field: &str, name: &str) -> Option<Problem> {
+        unknown(
+            field,
+            "variant",
+            name,
+            self.variants.iter().map(String::as_str),
+        )
+    }
+
+    pub(super) fn selection(&self, field: &str, name: &str) -> Option<Problem> {
+        unknown(
+            field,
+            "selection rule",
+            name,
+            self.selections.iter().map(String::as_str),
+        )
+    }
+
+    pub(super) fn task(&self, field: &str, name: &str) -> Option<Problem> {
+        unknown(
+            field,
+            "task",
+            name,
+            self.evaluations.iter().map(|(task, ..)| task.as_str()),
+        )
+    }
+
+    pub(super) fn regime(&self, field: &str, task: &str, name: &str) -> Option<Problem> {
+        let regimes = self
+            .evaluations
+            .iter()
+            .filter(|(of, ..)| of == task)
+            .map(|(_, regime, _)| regime.as_str());
+        unknown(field, "regime", name, regimes)
+    }
+
+    fn place(&self, field: &str, place: &Place) -> Option<Problem> {
+        let problem = self
+            .task(field, &place.task)
+            .or_else(|| self.regime(field, &place.task, &place.regime));
+        if problem.is_some() {
+            return problem;
+        }
+        let mut evaluations = self.evaluations.iter();
+        let (.., languages) =
+            evaluations.find(|(task, regime, _)| *task == place.task && *regime == place.regime)?;
+        let means = [MEAN, TARGET_MEAN];
+        unknown(
+            field,
+            "language",
+            &place.language,
+            languages.iter().map(String::as_str).chain(means),
+        )
+    }
+
+    fn anchor(&self, address: &str, gate: bool) -> Option<Problem> {
+        let problem = |what: String, remedy: String| {
+            Some(Problem {
+                field: "anchor".to_owned(),
+                what,
+                remedy,
+            })
+        };
+        match self.anchors.find(address) {
+            Err(remedy) => problem(format!("unknown anchor `{address}`"), remedy),
+            Ok(anchor) if anchor.value.is_none() => problem(
+                format!("the anchor `{address}` has no number"),
+                "name another row".to_owned(),
+            ),
+            Ok(anchor) if gate && !anchor.verified => problem(
+                format!("the anchor `{address}` was not verified in a source, so it cannot gate"),
+                "remove `gate`, or check the figure and write `yes` in its `verified` column"
+                    .to_owned(),
+            ),
+            Ok(_) => None,
+        }
+    }
+}
+
+fn unknown<'a>(
+    field: &str,
+    kind: &str,
+    name: &str,
+    known: impl Iterator<Item = &'a str> + Clone,
+) -> Option<Problem> {
+    if known.clone().any(|one| one == name) {
+        return None;
+    }
+    Some(Problem {
+        field: field.to_owned(),
+        what: format!("unknown {kind} `{name}`"),
+        remedy: suggestion(name, known, kind),
+    })
+}
+
+fn suggestion<'a>(wrong: &str, known: impl Iterator<Item = &'a str> + Clone, kind: &str) -> String {
+    if let Some(name) = nearest(wrong, known.clone()) {
+        return format!("did you mean `{name}`?");
+    }
+    let mut names: Vec<&str> = known.collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.is_empty() {
+        return format!("this study has no {kind}");
+    }
+    format!("one of {}", listed(&names))
+}
+
+fn listed(names: &[&str]) -> String {
+    names
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn required<'a>(field: &str, value: &'a Option<String>) -> Result<&'a str, Problem> {
+    value.as_deref().ok_or_else(|| absent(field))
+}
+
+fn absent(field: &str) -> Problem {
+    Problem {
+        field: field.to_owned(),
+        what: format!("the claim lacks `{field}`"),
+        remedy: format!("add `{field}`"),
+    }
+}
+
+fn parsed(field: &str, text: &str) -> Result<Place, Problem> {
+    let problem = |remedy| Problem {
+        field: field.to_owned(),
+        what: format!("`{text}` is not a place"),
+        remedy,
+    };
+    Place::parse(text).map_err(problem)
+}
+
+fn positive(field: &str, value: f64) -> Result<f64, Problem> {
+    if value > 0.0 {
+        number(field, value, 100.0)
+    } else {
+        Err(out_of_range(field, value, "above 0, up to 100"))
+    }
+}
+
+fn number(field: &str, value: f64, most: f64) -> Result<f64, Problem> {
+    if (0.0..=most).contains(&value) {
+        Ok(value)
+    } else {
+        Err(out_of_range(field, value, "from 0 to 100"))
+    }
+}
+
+fn out_of_range(field: &str, value: f64, range: &str) -> Problem {
+    Problem {
+        field: field.to_owned(),
+        what: format!("`{field}` is {value}"),
+        remedy: format!("give points of the metric, {range}"),
+    }
+}
+
+/// The name that `wrong` most likely means: the fewest edits, at most a third of its length (at least two).
+pub fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let allowed = (wrong.chars().count() / 3).max(2);
+    let scored = names.map(|name| (edits(&wrong.to_lowercase(), &name.to_lowercase()), name));
+    scored
+        .filter(|(distance, _)| *distance <= allowed)
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// Levenshtein's distance (1966).
+fn edits(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, &b) in to.iter().enumerate() {
+            let substituted = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[to.len()]
+}
