@@ -62,6 +62,8 @@ pub enum Metrics {
     /// Held-out text of one language or pair.
     Validation {
         update: u64,
+        /// Tokens seen in training before.
+        tokens: u64,
         objective: String,
         /// `en`, or `en-fr`.
         of: String,
@@ -234,6 +236,7 @@ fn validate(trainer: &Trainer, held_out: &[(&str, Vec<Validation>)], position: &
             if sum.targets > 0 {
                 position.metrics.push(Metrics::Validation {
                     update: position.updates,
+                    tokens: position.tokens,
                     objective: (*objective).to_owned(),
                     of: text.of.clone(),
                     targets: sum.targets,
