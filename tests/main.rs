@@ -5,3 +5,5 @@ mod hub;
 mod execution;
 mod store;
 mod synthetic;
+mod engine;
+mod engine_invariants;
