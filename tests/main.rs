@@ -1,1 +1,5 @@
-
+mod claims;
+mod sample;
+mod scores;
+mod statistics;
+mod tables;
