@@ -1,5 +1,12 @@
+//! Behaviour tests, one file per area.
+
 mod claims;
+mod data;
+mod execution;
+mod hub;
 mod sample;
 mod scores;
 mod statistics;
+mod store;
+mod synthetic;
 mod tables;
