@@ -334,6 +334,10 @@ fn wrong_claims_are_told_what_would_be_right() {
             "",
         ),
         (
+            "{says: x, variant: mlm, on: xnli/zero_shot/mean, within: 0.05, anchor: xlm_table1_xnli/XLM (MLM)/zero-shot/avg}".into(),
+            "within: `within` is 0.05, finer than published figures are printed; give at least 0.1",
+        ),
+        (
             format!("{{says: x, higher: mlm2, than: random, {on}}}"),
             "higher: unknown variant `mlm2`; did you mean `mlm`?",
         ),
@@ -408,4 +412,53 @@ fn the_committed_anchors_can_be_read() {
     assert_eq!((figure.value, figure.verified), (Some(71.5), true));
     let remembered = anchors.find("xtreme_xnli/mBERT/zero-shot/en").unwrap();
     assert!(!remembered.verified);
+}
+
+/// P12: tables of different versions of a paper are different rows, so that a claim names the one it means.
+#[test]
+fn every_committed_figure_has_an_address_of_its_own() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/anchors");
+    let anchors = Anchors::load(&folder).unwrap();
+    for (file, rows) in &anchors.files {
+        for row in rows {
+            let address = format!(
+                "{file}/{}/{}/{}/{}",
+                row.row, row.setting, row.language, row.metric
+            );
+            assert_eq!(anchors.find(&address), Ok(row), "{address}");
+        }
+    }
+    let version = |row: &str| {
+        anchors
+            .find(&format!("infoxlm_table_xnli/{row}/zero-shot/avg"))
+            .unwrap()
+    };
+    let (preprint, camera_ready) = (
+        version("InfoXLM Base (arXiv v1 values)"),
+        version("InfoXLM Base (NAACL values)"),
+    );
+    assert_ne!(preprint.value, camera_ready.value);
+    assert!(preprint.verified && !camera_ready.verified);
+}
+
+/// P13: XLM's Table 1 takes translate-train from the cased mBERT and the rest from the uncased one.
+#[test]
+fn the_mbert_rows_say_which_model_they_are_of() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/anchors");
+    let anchors = Anchors::load(&folder).unwrap();
+    let mbert: Vec<&Anchor> = anchors.files["xlm_table1_xnli"]
+        .iter()
+        .filter(|row| row.row.contains("mBERT"))
+        .collect();
+    assert!(!mbert.is_empty());
+    for row in mbert {
+        let cased = row.setting == "translate-train";
+        assert_eq!(
+            row.row.contains("uncased"),
+            !cased,
+            "{} / {}",
+            row.row,
+            row.setting
+        );
+    }
 }
