@@ -511,6 +511,17 @@ fn compare_lists_the_cells_that_differ_by_more_than_noise() {
     );
     assert!(comparison.different.iter().all(|cell| cell.high < 0.0));
     assert!(compare_results(&first, &first).different.is_empty());
+
+    let mut other_items = first.clone();
+    for one in &mut other_items.predictions {
+        one.items[0].gold = (one.items[0].gold + 1) % 3;
+    }
+    let comparison = compare_results(&first, &other_items);
+    assert_eq!(
+        (comparison.compared, comparison.other_test_set),
+        (0, 24),
+        "other items cannot be paired"
+    );
 }
 
 #[test]
