@@ -1,9 +1,14 @@
-mod data;
-mod hub;
 //! Behaviour tests, one file per area.
 
+mod claims;
+mod data;
 mod execution;
+mod hub;
+mod sample;
+mod scores;
+mod statistics;
 mod store;
 mod synthetic;
 mod engine;
 mod engine_invariants;
+mod tables;
