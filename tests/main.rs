@@ -1,3 +1,5 @@
+mod data;
+mod hub;
 //! Behaviour tests, one file per area.
 
 mod execution;
