@@ -29,10 +29,19 @@ struct Group {
 ///
 /// # Errors
 /// When the vocabulary is smaller than the alphabet, with the size that is needed; when a language has no text.
-pub fn train(settings: &TokenizerSettings, languages: &[(String, LanguageCounts)]) -> Result<Tokenizer> {
-    ensure!(!languages.is_empty(), "a tokenizer needs at least one language");
+pub fn train(
+    settings: &TokenizerSettings,
+    languages: &[(String, LanguageCounts)],
+) -> Result<Tokenizer> {
+    ensure!(
+        !languages.is_empty(),
+        "a tokenizer needs at least one language"
+    );
     for (language, counts) in languages {
-        ensure!(!counts.words.is_empty(), "language `{language}` has no text to learn a vocabulary from; check data.monolingual");
+        ensure!(
+            !counts.words.is_empty(),
+            "language `{language}` has no text to learn a vocabulary from; check data.monolingual"
+        );
     }
     let groups = groups(settings, languages);
     for group in &groups {
@@ -48,12 +57,21 @@ pub fn train(settings: &TokenizerSettings, languages: &[(String, LanguageCounts)
     let mut vocabularies = Vec::new();
     let mut first = FIRST_WORD;
     for group in &groups {
-        let vocabulary = learn(group, first).with_context(|| format!("cannot learn a vocabulary for {}", group.of))?;
+        let vocabulary = learn(group, first)
+            .with_context(|| format!("cannot learn a vocabulary for {}", group.of))?;
         first += vocabulary.entries.len() as u32;
         vocabularies.push(vocabulary);
     }
-    let names = languages.iter().map(|(language, _)| language.clone()).collect();
-    Tokenizer::learnt(names, settings, vocabularies, groups.iter().map(|group| &group.words))
+    let names = languages
+        .iter()
+        .map(|(language, _)| language.clone())
+        .collect();
+    Tokenizer::learnt(
+        names,
+        settings,
+        vocabularies,
+        groups.iter().map(|group| &group.words),
+    )
 }
 
 fn groups(settings: &TokenizerSettings, languages: &[(String, LanguageCounts)]) -> Vec<Group> {
@@ -72,7 +90,12 @@ fn groups(settings: &TokenizerSettings, languages: &[(String, LanguageCounts)]) 
     match settings.sharing {
         Sharing::Separate => each,
         Sharing::Shared => {
-            let mut all = Group { of: String::new(), size: room, words: WordCounts::new(), alphabet: BTreeSet::new() };
+            let mut all = Group {
+                of: String::new(),
+                size: room,
+                words: WordCounts::new(),
+                alphabet: BTreeSet::new(),
+            };
             let names: Vec<&str> = each.iter().map(|group| group.of.as_str()).collect();
             all.of = names.join(", ");
             for group in each {
@@ -90,10 +113,19 @@ fn groups(settings: &TokenizerSettings, languages: &[(String, LanguageCounts)]) 
 /// expectation.
 /// Differs: counts are weighted where XLM draws sentences, which gives the same text on average and no sampling noise.
 fn weigh(exponent: f64, languages: &[(String, LanguageCounts)]) -> Vec<WordCounts> {
-    let total: f64 = languages.iter().map(|(_, counts)| counts.sentences as f64).sum();
-    let shares: Vec<f64> = languages.iter().map(|(_, counts)| counts.sentences as f64 / total).collect();
+    let total: f64 = languages
+        .iter()
+        .map(|(_, counts)| counts.sentences as f64)
+        .sum();
+    let shares: Vec<f64> = languages
+        .iter()
+        .map(|(_, counts)| counts.sentences as f64 / total)
+        .collect();
     let norm: f64 = shares.iter().map(|share| share.powf(exponent)).sum();
-    let factors: Vec<f64> = shares.iter().map(|share| share.powf(exponent) / norm / share).collect();
+    let factors: Vec<f64> = shares
+        .iter()
+        .map(|share| share.powf(exponent) / norm / share)
+        .collect();
     let running: f64 = languages
         .iter()
         .zip(&factors)
@@ -104,7 +136,12 @@ fn weigh(exponent: f64, languages: &[(String, LanguageCounts)]) -> Vec<WordCount
         .iter()
         .zip(&factors)
         .map(|((_, counts), factor)| {
-            let weighted = counts.words.iter().map(|(word, count)| (word.clone(), (*count as f64 * factor * scale).round() as u64));
+            let weighted = counts.words.iter().map(|(word, count)| {
+                (
+                    word.clone(),
+                    (*count as f64 * factor * scale).round() as u64,
+                )
+            });
             weighted.filter(|(_, count)| *count > 0).collect()
         })
         .collect()
@@ -137,7 +174,10 @@ fn learn(group: &Group, first: u32) -> Result<StoredVocabulary> {
     // A character outside the alphabet cuts its word in two, so that no entry spans it.
     let mut pieces = BTreeMap::<&str, u64>::new();
     for (word, count) in &group.words {
-        for piece in word.split(|character| !group.alphabet.contains(&character)).filter(|piece| !piece.is_empty()) {
+        for piece in word
+            .split(|character| !group.alphabet.contains(&character))
+            .filter(|piece| !piece.is_empty())
+        {
             *pieces.entry(piece).or_default() += count;
         }
     }
@@ -148,8 +188,13 @@ fn learn(group: &Group, first: u32) -> Result<StoredVocabulary> {
         .show_progress(false)
         .build();
     let mut model = BPE::default();
-    let counts = pieces.into_iter().map(|(piece, count)| (piece.into(), count)).collect();
-    trainer.do_train(&counts, &mut model).map_err(|error| anyhow!("{error}"))?;
+    let counts = pieces
+        .into_iter()
+        .map(|(piece, count)| (piece.into(), count))
+        .collect();
+    trainer
+        .do_train(&counts, &mut model)
+        .map_err(|error| anyhow!("{error}"))?;
 
     let ids = model.get_vocab();
     let mut entries = vec![String::new(); ids.len()];
@@ -159,14 +204,26 @@ fn learn(group: &Group, first: u32) -> Result<StoredVocabulary> {
     // The crate keeps merges in a map; its JSON lists them by rank.
     let json = serde_json::to_value(&model).context("the vocabulary cannot be written")?;
     let mut merges = Vec::new();
-    for merge in json["merges"].as_array().context("the vocabulary has no merges")? {
-        let id = |side: usize| merge.get(side).and_then(|entry| ids.get(entry.as_str()?)).map(|id| id + first);
+    for merge in json["merges"]
+        .as_array()
+        .context("the vocabulary has no merges")?
+    {
+        let id = |side: usize| {
+            merge
+                .get(side)
+                .and_then(|entry| ids.get(entry.as_str()?))
+                .map(|id| id + first)
+        };
         match (id(0), id(1)) {
             (Some(left), Some(right)) => merges.push((left, right)),
             _ => bail!("the vocabulary has a merge of unknown entries"),
         }
     }
-    Ok(StoredVocabulary { first, entries, merges })
+    Ok(StoredVocabulary {
+        first,
+        entries,
+        merges,
+    })
 }
 
 #[cfg(test)]
@@ -174,12 +231,21 @@ mod tests {
     use super::*;
 
     fn counts(words: &[(&str, u64)], sentences: u64) -> LanguageCounts {
-        LanguageCounts { words: words.iter().map(|(word, count)| (word.to_string(), *count)).collect(), sentences }
+        LanguageCounts {
+            words: words
+                .iter()
+                .map(|(word, count)| (word.to_string(), *count))
+                .collect(),
+            sentences,
+        }
     }
 
     #[test]
     fn weighing_gives_the_shares_of_sampled_sentences() {
-        let languages = [("a".to_owned(), counts(&[("▁x", 900_000)], 90_000)), ("b".to_owned(), counts(&[("▁y", 100_000)], 10_000))];
+        let languages = [
+            ("a".to_owned(), counts(&[("▁x", 900_000)], 90_000)),
+            ("b".to_owned(), counts(&[("▁y", 100_000)], 10_000)),
+        ];
         for (exponent, share) in [(1.0, 0.9), (0.0, 0.5), (0.5, 0.75)] {
             let weighed = weigh(exponent, &languages);
             let (x, y) = (weighed[0]["▁x"] as f64, weighed[1]["▁y"] as f64);

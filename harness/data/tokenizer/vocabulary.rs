@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::words::{WORD_START, WordHash, chunks, words_of_chunk};
 use super::UNKNOWN;
+use super::words::{WORD_START, WordHash, chunks, words_of_chunk};
 
 /// Stretches between white space that an [`Encoder`] remembers, and the bytes of the longest; ours, bounds on memory.
 const CACHED: usize = 1 << 19;
@@ -45,15 +45,24 @@ impl Vocabulary {
     /// A merge of, or into, an entry that does not exist.
     pub fn new(stored: &StoredVocabulary) -> Result<Self> {
         let id_of = |index: usize| stored.first + index as u32;
-        let by_entry: HashMap<&str, u32> = stored.entries.iter().enumerate().map(|(index, entry)| (entry.as_str(), id_of(index))).collect();
+        let by_entry: HashMap<&str, u32> = stored
+            .entries
+            .iter()
+            .enumerate()
+            .map(|(index, entry)| (entry.as_str(), id_of(index)))
+            .collect();
         let entry = |id: u32| {
             let index = id.checked_sub(stored.first).map(|index| index as usize);
-            index.and_then(|index| stored.entries.get(index)).context("a merge of an entry that does not exist")
+            index
+                .and_then(|index| stored.entries.get(index))
+                .context("a merge of an entry that does not exist")
         };
         let mut merges = HashMap::with_capacity_and_hasher(stored.merges.len(), WordHash);
         for (rank, (left, right)) in stored.merges.iter().enumerate() {
             let merged = format!("{}{}", entry(*left)?, entry(*right)?);
-            let id = by_entry.get(merged.as_str()).with_context(|| format!("a merge into `{merged}`, which is no entry"))?;
+            let id = by_entry
+                .get(merged.as_str())
+                .with_context(|| format!("a merge into `{merged}`, which is no entry"))?;
             merges.insert(pair(*left, *right), (rank as u32, *id));
         }
         let mut characters = HashMap::with_hasher(WordHash);
@@ -72,12 +81,19 @@ impl Vocabulary {
         let mut symbols: Vec<Symbol> = Vec::with_capacity(word.len() + 1);
         for character in starts.then_some(WORD_START).into_iter().chain(word.chars()) {
             let id = self.characters.get(&character).copied().unwrap_or(UNKNOWN);
-            symbols.push(Symbol { id, rank: NEVER, merged: 0 });
+            symbols.push(Symbol {
+                id,
+                rank: NEVER,
+                merged: 0,
+            });
         }
         for at in 0..symbols.len() {
             self.rank(&mut symbols, at);
         }
-        while let Some((at, best)) = symbols.iter().enumerate().min_by_key(|(_, symbol)| symbol.rank)
+        while let Some((at, best)) = symbols
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, symbol)| symbol.rank)
             && best.rank != NEVER
         {
             symbols[at].id = best.merged;
@@ -92,7 +108,9 @@ impl Vocabulary {
 
     /// Looks up what the symbol at `at` and the next one merge into.
     fn rank(&self, symbols: &mut [Symbol], at: usize) {
-        let merge = symbols.get(at + 1).and_then(|next| self.merges.get(&pair(symbols[at].id, next.id)));
+        let merge = symbols
+            .get(at + 1)
+            .and_then(|next| self.merges.get(&pair(symbols[at].id, next.id)));
         (symbols[at].rank, symbols[at].merged) = merge.copied().unwrap_or((NEVER, 0));
     }
 }
@@ -111,7 +129,11 @@ pub struct Encoder<'a> {
 
 impl<'a> Encoder<'a> {
     pub(super) fn new(vocabulary: &'a Vocabulary) -> Self {
-        Self { vocabulary, known: HashMap::with_hasher(WordHash), ids: Vec::new() }
+        Self {
+            vocabulary,
+            known: HashMap::with_hasher(WordHash),
+            ids: Vec::new(),
+        }
     }
 
     /// Appends the ids of `text`, without special tokens; returns how many words there were.
@@ -132,7 +154,10 @@ impl<'a> Encoder<'a> {
             words += u64::from(count);
             if chunk.len() <= LONGEST_CACHED && self.known.len() < CACHED {
                 // At most 64 bytes and a mark each: 65 ids, and 2^19 times as many are far below 2^32.
-                self.known.insert(chunk.into(), (self.ids.len() as u32, (ids.len() - before) as u16, count));
+                self.known.insert(
+                    chunk.into(),
+                    (self.ids.len() as u32, (ids.len() - before) as u16, count),
+                );
                 self.ids.extend_from_slice(&ids[before..]);
             }
         }

@@ -39,7 +39,8 @@ pub fn words(text: &str) -> impl Iterator<Item = (bool, &str)> {
 
 /// What stands between white space.
 pub(super) fn chunks(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| c.is_whitespace() || c == WORD_START).filter(|chunk| !chunk.is_empty())
+    text.split(|c: char| c.is_whitespace() || c == WORD_START)
+        .filter(|chunk| !chunk.is_empty())
 }
 
 /// The words of text without white space, and whether each is the first.
@@ -49,7 +50,9 @@ pub(super) fn words_of_chunk(chunk: &str) -> impl Iterator<Item = (bool, &str)> 
     std::iter::from_fn(move || {
         let character = rest.chars().next()?;
         let end = if is_word_character(character) {
-            let within = |(number, (_, c)): &(usize, (usize, char))| *number < LONGEST_WORD && is_word_character(*c);
+            let within = |(number, (_, c)): &(usize, (usize, char))| {
+                *number < LONGEST_WORD && is_word_character(*c)
+            };
             let last = rest.char_indices().enumerate().take_while(within).last();
             last.map_or(rest.len(), |(_, (at, c))| at + c.len_utf8())
         } else {
@@ -75,18 +78,23 @@ pub fn count_file(path: &Path, device: &Device) -> Result<LanguageCounts> {
 }
 
 fn count_text(text: &[u8], threads: usize) -> Result<LanguageCounts> {
-    let mut workers: Vec<(HashMap<&str, u64, WordHash>, u64)> = vec![Default::default(); threads.max(1)];
-    corpus::in_parallel(&mut workers, &corpus::line_chunks(text, CHUNK), |(counts, sentences), text| {
-        for line in corpus::utf8(text)?.lines() {
-            let mut blank = true;
-            for chunk in chunks(line) {
-                *counts.entry(chunk).or_default() += 1;
-                blank = false;
+    let mut workers: Vec<(HashMap<&str, u64, WordHash>, u64)> =
+        vec![Default::default(); threads.max(1)];
+    corpus::in_parallel(
+        &mut workers,
+        &corpus::line_chunks(text, CHUNK),
+        |(counts, sentences), text| {
+            for line in corpus::utf8(text)?.lines() {
+                let mut blank = true;
+                for chunk in chunks(line) {
+                    *counts.entry(chunk).or_default() += 1;
+                    blank = false;
+                }
+                *sentences += u64::from(!blank);
             }
-            *sentences += u64::from(!blank);
-        }
-        Ok(())
-    })?;
+            Ok(())
+        },
+    )?;
     let mut all = LanguageCounts::default();
     let mut marked = String::new();
     for (counts, sentences) in workers {
@@ -124,7 +132,8 @@ impl BuildHasher for WordHash {
 impl WordHasher {
     /// Both halves of the product with 2^64 divided by the golden ratio (Fibonacci hashing), folded.
     fn mix(&mut self, value: u64) {
-        let product = u128::from(self.0.rotate_left(23) ^ value) * u128::from(0x9E37_79B9_7F4A_7C15_u64);
+        let product =
+            u128::from(self.0.rotate_left(23) ^ value) * u128::from(0x9E37_79B9_7F4A_7C15_u64);
         self.0 = product as u64 ^ (product >> 64) as u64;
     }
 }
@@ -169,7 +178,15 @@ mod tests {
     fn text_is_split_at_white_space_and_around_punctuation() {
         assert_eq!(
             split(" Don't stop,\u{3000}now!"),
-            [(true, "Don"), (false, "'"), (false, "t"), (true, "stop"), (false, ","), (true, "now"), (false, "!")]
+            [
+                (true, "Don"),
+                (false, "'"),
+                (false, "t"),
+                (true, "stop"),
+                (false, ","),
+                (true, "now"),
+                (false, "!")
+            ]
         );
         assert_eq!(split("한국어 2026년"), [(true, "한국어"), (true, "2026년")]);
         assert_eq!(split("a▁b"), [(true, "a"), (true, "b")]);
@@ -178,7 +195,10 @@ mod tests {
 
     #[test]
     fn marks_and_joiners_stay_with_their_letters() {
-        assert_eq!(split("हिन्दी क्‍ष e\u{301}"), [(true, "हिन्दी"), (true, "क्‍ष"), (true, "e\u{301}")]);
+        assert_eq!(
+            split("हिन्दी क्‍ष e\u{301}"),
+            [(true, "हिन्दी"), (true, "क्‍ष"), (true, "e\u{301}")]
+        );
     }
 
     #[test]
