@@ -1,1 +1,3 @@
+mod objectives;
+mod pretrain;
 mod synthetic;

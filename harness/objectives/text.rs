@@ -49,6 +49,7 @@ impl Text {
     pub fn add_language(&mut self, name: &str, tokenizer: &Tokenizer, folder: &Path) -> Result<()> {
         let open = |part| Corpus::open(folder, part).with_context(|| format!("the corpus of `{name}`"));
         let (train, valid) = (open(Part::Train)?, open(Part::Valid)?);
+        train.ensure_written_with(tokenizer).with_context(|| format!("the corpus of `{name}`"))?;
         ensure!(train.sentences() > 0, "language `{name}` has no text to pretrain on; check data.monolingual");
         self.languages.push(LanguageText { name: name.to_owned(), id: tokenizer.language_id(name)?, train, valid });
         Ok(())
@@ -61,6 +62,9 @@ impl Text {
         };
         let ids = (tokenizer.language_id(first)?, tokenizer.language_id(second)?);
         let (train, valid) = (open(Part::Train)?, open(Part::Valid)?);
+        for side in [train.sides().0, train.sides().1] {
+            side.ensure_written_with(tokenizer).with_context(|| format!("the sentence pairs of `{first}-{second}`"))?;
+        }
         self.pairs.push(PairText { names: (first.to_owned(), second.to_owned()), ids, train, valid });
         Ok(())
     }
