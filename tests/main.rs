@@ -1,3 +1,9 @@
+//! Behaviour tests, one file per area.
+
+mod data;
+mod execution;
+mod hub;
 mod objectives;
 mod pretrain;
+mod store;
 mod synthetic;

@@ -12,7 +12,7 @@ use xlt::kernels::Device;
 use xlt::model::{Model, ModelSettings};
 use xlt::objectives::{LanguagesPerBatch, ObjectiveSettings, PositionSampling, StreamStart};
 use xlt::spec::pretrain::{Precision, PretrainSettings};
-use xlt::stages::pretrain::{self, Metrics, Settings, read_metrics};
+use xlt::stages::pretrain::{self, Metrics, Settings, read_metrics, read_validations};
 use xlt::stages::{Context, Diverged, Interrupted, Progress, Stop};
 use xlt::training::{AdamSettings, Schedule};
 
@@ -44,13 +44,23 @@ struct Job {
 
 impl Job {
     fn new() -> Self {
-        let job = Self { corpora: tempfile::tempdir().unwrap(), work: tempfile::tempdir().unwrap() };
+        let job = Self {
+            corpora: tempfile::tempdir().unwrap(),
+            work: tempfile::tempdir().unwrap(),
+        };
         write_corpora(job.corpora.path()).unwrap();
         job
     }
 
     /// Runs until after an update (0: to the end); checkpoints after every update when `interval` is zero.
-    fn run(&self, settings: &Settings, name: &str, threads: usize, until: u64, interval: Duration) -> Result<Value> {
+    fn run(
+        &self,
+        settings: &Settings,
+        name: &str,
+        threads: usize,
+        until: u64,
+        interval: Duration,
+    ) -> Result<Value> {
         let folder = |kind: &str| self.work.path().join(name).join(kind);
         let (output, checkpoints) = (folder("output"), folder("checkpoints"));
         fs::create_dir_all(&output)?;
@@ -63,7 +73,10 @@ impl Job {
             ("parallel_corpus:aa-bb".to_owned(), corpus("aa-bb")),
         ]);
         let (files, stop) = (BTreeMap::new(), Stop::default());
-        let progress = StopAfter { update: until, stop: &stop };
+        let progress = StopAfter {
+            update: until,
+            stop: &stop,
+        };
         let context = Context {
             inputs: &inputs,
             files: &files,
@@ -89,8 +102,7 @@ impl Job {
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn settings(updates: u64) -> Settings {
-    let masked = |rate| (rate, PositionSampling::CountPower { exponent: 0.5 });
-    let (rate, position_sampling) = masked(0.3);
+    let (rate, position_sampling) = (0.3, PositionSampling::CountPower { exponent: 0.5 });
     Settings {
         model: ModelSettings {
             layers: 2,
@@ -104,9 +116,15 @@ fn settings(updates: u64) -> Settings {
         },
         pretrain: PretrainSettings {
             objectives: vec![
-                ObjectiveSettings::MaskedLm { rate, position_sampling },
+                ObjectiveSettings::MaskedLm {
+                    rate,
+                    position_sampling,
+                },
                 ObjectiveSettings::CausalLm,
-                ObjectiveSettings::TranslationLm { rate, position_sampling },
+                ObjectiveSettings::TranslationLm {
+                    rate,
+                    position_sampling,
+                },
             ],
             sampling_exponent: 0.7,
             languages_per_batch: LanguagesPerBatch::One,
@@ -122,7 +140,9 @@ fn settings(updates: u64) -> Settings {
                 epsilon: 1e-8,
                 weight_decay: 0.01,
                 clip: Some(1.0),
-                schedule: Schedule::Linear { warm_up_fraction: 0.1 },
+                schedule: Schedule::Linear {
+                    warm_up_fraction: 0.1,
+                },
             },
             validation_every: Some(40),
         },
@@ -133,7 +153,10 @@ fn settings(updates: u64) -> Settings {
 }
 
 fn bytes(folder: &Path) -> (Vec<u8>, Vec<u8>) {
-    (fs::read(folder.join("model.safetensors")).unwrap(), fs::read(folder.join("metrics.jsonl")).unwrap())
+    (
+        fs::read(folder.join("model.safetensors")).unwrap(),
+        fs::read(folder.join("metrics.jsonl")).unwrap(),
+    )
 }
 
 #[test]
@@ -145,14 +168,25 @@ fn pretraining_writes_the_same_bytes_for_any_threads_and_after_interruptions() {
     let uninterrupted = bytes(&job.output("one thread"));
     assert!(uninterrupted == bytes(&job.output("two threads")));
     for (until, interval) in [(1, HOUR), (40, HOUR), (73, Duration::ZERO)] {
-        let stopped = job.run(&settings, "interrupted", 1, until, interval).unwrap_err();
+        let stopped = job
+            .run(&settings, "interrupted", 1, until, interval)
+            .unwrap_err();
         assert!(stopped.is::<Interrupted>(), "{stopped:#}");
-        assert!(fs::read_dir(job.output("interrupted")).unwrap().next().is_none(), "an unfinished artifact");
+        assert!(
+            fs::read_dir(job.output("interrupted"))
+                .unwrap()
+                .next()
+                .is_none(),
+            "an unfinished artifact"
+        );
     }
     job.run(&settings, "interrupted", 2, 0, HOUR).unwrap();
     assert!(uninterrupted == bytes(&job.output("interrupted")));
 
-    let other = Settings { seed: 4, ..settings };
+    let other = Settings {
+        seed: 4,
+        ..settings
+    };
     job.run(&other, "other seed", 1, 0, HOUR).unwrap();
     assert!(uninterrupted.0 != bytes(&job.output("other seed")).0);
 }
@@ -178,16 +212,57 @@ fn pretraining_learns_and_says_how_well_for_every_objective_and_language() {
     let metrics = read_metrics(&job.output("run")).unwrap();
     let loss_at = |wanted: u64, objective: &str, of: &str| {
         metrics.iter().find_map(|line| match line {
-            Metrics::Validation { update, objective: o, of: language, loss, .. } if *update == wanted && o == objective && language == of => Some(*loss),
+            Metrics::Validation {
+                update,
+                objective: o,
+                of: language,
+                loss,
+                ..
+            } if *update == wanted && o == objective && language == of => Some(*loss),
             _ => None,
         })
     };
-    for (objective, of) in [("masked_lm", "aa"), ("masked_lm", "bb"), ("causal_lm", "aa"), ("causal_lm", "bb"), ("translation_lm", "aa-bb")] {
-        let (early, late) = (loss_at(40, objective, of).unwrap(), loss_at(160, objective, of).unwrap());
+    for (objective, of) in [
+        ("masked_lm", "aa"),
+        ("masked_lm", "bb"),
+        ("causal_lm", "aa"),
+        ("causal_lm", "bb"),
+        ("translation_lm", "aa-bb"),
+    ] {
+        let (early, late) = (
+            loss_at(40, objective, of).unwrap(),
+            loss_at(160, objective, of).unwrap(),
+        );
         assert!(late < early, "{objective} {of}: {early} then {late}");
-        assert_eq!(facts["validation_perplexity"][objective][of], json!(late.exp()));
+        assert_eq!(
+            facts["validation_perplexity"][objective][of],
+            json!(late.exp())
+        );
     }
-    let lines: Vec<u64> = metrics.iter().filter_map(|line| if let Metrics::Training { update, .. } = line { Some(*update) } else { None }).collect();
+    let points = read_validations(&job.output("run")).unwrap();
+    assert_eq!(points.len(), 20, "five series at four updates");
+    let last = points
+        .iter()
+        .rfind(|point| point.series == "valid perplexity bb causal_lm")
+        .unwrap();
+    assert_eq!(
+        (last.updates, json!(last.tokens)),
+        (160, facts["tokens"].clone())
+    );
+    assert_eq!(
+        json!(last.value),
+        facts["validation_perplexity"]["causal_lm"]["bb"]
+    );
+    let lines: Vec<u64> = metrics
+        .iter()
+        .filter_map(|line| {
+            if let Metrics::Training { update, .. } = line {
+                Some(*update)
+            } else {
+                None
+            }
+        })
+        .collect();
     assert_eq!(lines, [50, 100, 150, 160]);
     assert_eq!(facts["updates"], 160);
     assert!(Model::load(&job.output("run").join("model.safetensors")).is_ok());
@@ -197,14 +272,23 @@ fn pretraining_learns_and_says_how_well_for_every_objective_and_language() {
 fn divergence_keeps_the_last_finite_state_and_the_batch() {
     let job = Job::new();
     let mut settings = settings(60);
-    settings.pretrain.optimizer = AdamSettings { learning_rate: 1e30, clip: None, schedule: Schedule::Constant, ..settings.pretrain.optimizer };
+    settings.pretrain.optimizer = AdamSettings {
+        learning_rate: 1e30,
+        clip: None,
+        schedule: Schedule::Constant,
+        ..settings.pretrain.optimizer
+    };
     let failed = job.run(&settings, "run", 1, 0, HOUR).unwrap_err();
-    let diverged = failed.downcast_ref::<Diverged>().unwrap_or_else(|| panic!("{failed:#}"));
+    let diverged = failed
+        .downcast_ref::<Diverged>()
+        .unwrap_or_else(|| panic!("{failed:#}"));
     assert!(diverged.update >= 2, "the first update is finite");
     let folder = PathBuf::from(&diverged.folder);
-    let position: Value = serde_json::from_slice(&fs::read(folder.join("position.json")).unwrap()).unwrap();
+    let position: Value =
+        serde_json::from_slice(&fs::read(folder.join("position.json")).unwrap()).unwrap();
     assert_eq!(position["updates"], diverged.update - 1);
-    let batch: Value = serde_json::from_slice(&fs::read(folder.join("batch.json")).unwrap()).unwrap();
+    let batch: Value =
+        serde_json::from_slice(&fs::read(folder.join("batch.json")).unwrap()).unwrap();
     assert!(!batch["tokens"].as_array().unwrap().is_empty());
     assert!(folder.join("trainer.safetensors").exists());
     assert!(fs::read_dir(job.output("run")).unwrap().next().is_none());
@@ -213,7 +297,10 @@ fn divergence_keeps_the_last_finite_state_and_the_batch() {
 #[test]
 fn a_missing_corpus_is_named() {
     let job = Job::new();
-    let settings = Settings { languages: vec!["aa".into(), "cc".into()], ..settings(10) };
+    let settings = Settings {
+        languages: vec!["aa".into(), "cc".into()],
+        ..settings(10)
+    };
     let failed = job.run(&settings, "run", 1, 0, HOUR).unwrap_err();
     assert!(format!("{failed:#}").contains("corpus:cc"), "{failed:#}");
 }

@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use memmap2::Mmap;
@@ -259,7 +259,7 @@ pub fn map_text(path: &Path) -> Result<MappedText> {
 }
 
 /// Maps a file that must have a given size.
-fn map(path: &PathBuf, bytes: u64) -> Result<Option<Mmap>> {
+fn map(path: &Path, bytes: u64) -> Result<Option<Mmap>> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let found = file.metadata()?.len();
     if found != bytes {
@@ -301,7 +301,7 @@ pub fn lines(chunk: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Applies `work` to every item on the threads of a device; results in the order of the items.
-pub fn in_parallel<T: Sync, R: Send>(device: &Device, items: &[T], work: impl Fn(&T) -> Result<R> + Sync) -> Result<Vec<R>> {
+pub fn in_parallel<T: Sync, R: Send>(device: &Device, items: &[T], work: impl Fn(&T) -> Result<R> + Sync + Send) -> Result<Vec<R>> {
     let threads = device.threads().max(1);
     if threads == 1 || items.len() < 2 {
         return items.iter().map(work).collect();

@@ -1,6 +1,7 @@
 //! Text pipelines: what is done to every sentence, of every corpus and task alike, before the tokenizer.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,9 @@ impl TextPipeline {
 ///
 /// Differs: XLM runs Moses' normaliser and tokenizer (and segmenters for Chinese and Thai) before it; words are split by
 /// the tokenizer here, or beforehand by whoever supplies the files.
+///
+/// Differs: Unicode 18 tables against whatever Python has. Against Python 3.11's (14) every assigned character, alone and
+/// between letters, gives the same but two: U+1171E is no longer Mn, U+0295 no longer cased (it decides a final sigma).
 fn lowercase_and_remove_accents(text: &str) -> Cow<'_, str> {
     if text.is_ascii() {
         return match text.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -43,11 +47,24 @@ fn lowercase_and_remove_accents(text: &str) -> Cow<'_, str> {
     let stripped: String = text
         .to_lowercase()
         .nfd()
-        .filter(|character| {
-            character.is_ascii() || character.general_category() != GeneralCategory::NonspacingMark
-        })
+        .filter(|&character| !is_nonspacing_mark(character))
         .collect();
     Cow::Owned(stripped.to_lowercase())
+}
+
+/// Whether a character is of category Mn. The Unicode tables are searched once for the basic plane, not once a character.
+fn is_nonspacing_mark(character: char) -> bool {
+    static BASIC_PLANE: LazyLock<Vec<bool>> = LazyLock::new(|| {
+        let is_mark = |code| char::from_u32(code).is_some_and(searched);
+        (0..0x1_0000).map(is_mark).collect()
+    });
+    fn searched(character: char) -> bool {
+        character.general_category() == GeneralCategory::NonspacingMark
+    }
+    match BASIC_PLANE.get(character as usize) {
+        Some(&is_mark) => is_mark,
+        None => searched(character),
+    }
 }
 
 #[cfg(test)]

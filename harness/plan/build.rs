@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::to_value;
 
+use crate::data::nli::Split;
 use crate::data::source::{NliInput, NliSource, ParallelInput, TextInput};
 use crate::fingerprint::Fingerprint;
 use crate::plan::estimate::{self, Estimate};
@@ -85,11 +86,11 @@ impl Role {
         }
     }
 
-    fn split(self) -> nli::Split {
+    fn split(self) -> Split {
         match self {
-            Self::Train | Self::TranslatedTrain => nli::Split::Train,
-            Self::Dev => nli::Split::Dev,
-            Self::Test | Self::TranslatedTest => nli::Split::Test,
+            Self::Train | Self::TranslatedTrain => Split::Train,
+            Self::Dev => Split::Dev,
+            Self::Test | Self::TranslatedTest => Split::Test,
         }
     }
 
@@ -193,7 +194,7 @@ impl Builder<'_> {
                 input
             }
         };
-        if role.split() == nli::Split::Train {
+        if role.split() == Split::Train {
             for (other, role) in [("dev", Role::Dev), ("test", Role::Test)] {
                 inputs.insert(format!("exclude:{other}"), self.nli(settings, role, language)?);
             }

@@ -1,6 +1,7 @@
 //! From a study to ordered, deduplicated jobs. Nothing is read but the inputs that are hashed, nothing is written.
 
 mod build;
+pub mod calibration;
 pub mod estimate;
 pub mod hashes;
 

@@ -113,7 +113,10 @@ pub fn read(file: &Path, profile: Option<&str>) -> anyhow::Result<Study> {
             anyhow::bail!("{}:{line}: not UTF-8 text; save the file as UTF-8", file.display());
         }
     };
-    let anchors = Anchors::beside(file)?;
+    let anchors = match file.parent() {
+        Some(folder) => Anchors::load(&folder.join("anchors"))?,
+        None => Anchors::default(),
+    };
     read_text(file, &text, profile, anchors).map_err(Into::into)
 }
 

@@ -72,7 +72,7 @@ pub struct Paper {
 }
 
 /// The size of a study, as verdicts name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scale {
     /// Generated languages.
@@ -92,6 +92,15 @@ impl Scale {
             Self::Small => "small",
             Self::SingleGpu => "single_gpu",
             Self::Paper => "paper",
+        }
+    }
+
+    /// How a verdict at this scale is worded; nothing at the paper's own.
+    pub fn wording(self) -> &'static str {
+        match self {
+            Self::Synthetic => "synthetic",
+            Self::Small | Self::SingleGpu => "at small scale",
+            Self::Paper => "",
         }
     }
 }

@@ -21,7 +21,8 @@ pub struct Table {
     /// The regime, for `rows: variants`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regime: Option<String>,
-    /// The selection rule, for `columns: languages`.
+    /// The selection rule whose test scores are shown, for `columns: languages`; the first of the study's rules unless
+    /// given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub select: Option<String>,
     /// The metric; accuracy unless given.
@@ -104,11 +105,6 @@ impl Table {
             _ => {}
         }
         match (self.columns, &self.select) {
-            (TableColumns::Languages, None) => problems.push(problem(
-                "select",
-                "a table of languages lacks `select`".to_owned(),
-                "name the selection rule whose test scores it shows",
-            )),
             (TableColumns::Languages, Some(select)) => {
                 problems.extend(names.selection("select", select))
             }
@@ -117,7 +113,7 @@ impl Table {
                 "a table of selection rules shows all of them".to_owned(),
                 "remove `select`, or write `columns: languages`",
             )),
-            (TableColumns::Selections, None) => {}
+            (_, None) => {}
         }
         if let Some(paper_rows) = &self.paper_rows {
             problems.extend(self.paper_row_problems(paper_rows, names));

@@ -100,8 +100,8 @@ fn settings(settings: &Settings, scale: Scale, document: &Node, found: &mut Vec<
     for problem in settings.tokenizer.validate() {
         add(&format!("tokenizer.{}", problem.field), format!("{}; {}", problem.what, problem.remedy));
     }
-    for problem in settings.model.validate() {
-        add(&format!("model.{}", problem.field), format!("{}; {}", problem.what, problem.remedy));
+    for problem in settings.model.validate().err().unwrap_or_default() {
+        add(&format!("model.{}", problem.field), format!("{} {}; {}", problem.field, problem.problem, problem.remedy));
     }
     if let Some(pretrain) = settings.pretrain.settings() {
         for problem in pretrain.validate(&settings.model) {
@@ -152,7 +152,7 @@ fn languages(settings: &Settings, add: &mut impl FnMut(&str, String)) {
 fn data(settings: &Settings, add: &mut impl FnMut(&str, String)) {
     let DataSettings { synthetic, monolingual, parallel, nli, .. } = &settings.data;
     if let Some(family) = synthetic {
-        if let Err(error) = family.validate() {
+        if let Err(error) = family.validate(&settings.languages.source) {
             add("data.synthetic", format!("{error:#}"));
         }
         if !monolingual.is_empty() || !parallel.is_empty() || nli != &Default::default() {
@@ -160,16 +160,16 @@ fn data(settings: &Settings, add: &mut impl FnMut(&str, String)) {
         }
         return;
     }
-    let mut check = |path: String, problems: Vec<(String, String)>| {
-        for (field, message) in problems {
-            add(&format!("{path}.{field}"), message);
+    let mut check = |path: String, found: anyhow::Result<()>| {
+        if let Err(error) = found {
+            add(&path, format!("{error:#}"));
         }
     };
     for (index, source) in monolingual.iter().enumerate() {
-        check(format!("data.monolingual.{index}"), source.problems());
+        check(format!("data.monolingual.{index}"), source.validate());
     }
     for (index, source) in parallel.iter().enumerate() {
-        check(format!("data.parallel.{index}"), source.problems());
+        check(format!("data.parallel.{index}"), source.validate());
     }
     let lists = [
         ("train", &nli.train),
@@ -180,7 +180,7 @@ fn data(settings: &Settings, add: &mut impl FnMut(&str, String)) {
     ];
     for (role, sources) in lists {
         for (index, source) in sources.iter().enumerate() {
-            check(format!("data.nli.{role}.{index}"), source.problems());
+            check(format!("data.nli.{role}.{index}"), source.validate());
         }
     }
 }

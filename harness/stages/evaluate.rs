@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 
 use crate::data::nli::{NliExample, read_examples};
 use crate::data::tokenizer::Tokenizer;
+use crate::model::Encoder;
 use crate::spec::finetune::{Regime, Selection};
 use crate::stages::Context;
-use crate::stages::finetune::{DevScores, predict, predictor, read_checkpoint};
+use crate::stages::finetune::{DevScores, predict, read_checkpoint};
 use crate::tasks::pair_classification::encode_examples;
 use crate::tasks::pooling::Pooling;
 
@@ -90,13 +91,13 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     let mut done = 0;
     for ((run, epoch), texts) in groups {
         let (model, classifier) = read_checkpoint(folders[run], epoch, settings.pooling)?;
-        let trainer = predictor(model, context.device)?;
+        let encoder = Encoder::new(model, context.device);
         for ((premises, hypotheses, told), cells) in texts {
             let examples = combine(context, &premises, &hypotheses)?;
             let languages = (premises.language.as_str(), hypotheses.language.as_str(), told.as_str());
             let pairs = encode_examples(&examples, &tokenizer, languages, settings.maximum_length)?;
             truncated.insert(format!("{}/{}", premises.input, hypotheses.input), pairs.iter().filter(|pair| pair.truncated).count());
-            let predicted = predict(&trainer, &classifier, &pairs)?;
+            let predicted = predict(&encoder, &classifier, &pairs)?;
             for index in cells {
                 results[index] = Some(CellResult {
                     run,

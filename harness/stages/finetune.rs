@@ -15,21 +15,23 @@ use serde_json::{Value, json};
 
 use crate::data::nli::read_examples;
 use crate::data::tokenizer::Tokenizer;
-use crate::kernels::Device;
-use crate::model::{Direction, Model, ModelSettings, Shape};
+use crate::model::{Direction, Encoder, Model, ModelSettings, Shape, Tap};
 use crate::random::Random;
 use crate::spec::finetune::{FinetuneSchedule, Selection};
 use crate::spec::pretrain::Precision;
 use crate::stages::{Context, Diverged};
 use crate::tasks::pair_classification::{Classifier, EncodedPair, best_classes, encode_examples, pack};
 use crate::tasks::pooling::Pooling;
-use crate::training::{AdamSettings, Schedule, Tap, Trainer};
+use crate::training::{AdamSettings, NotFinite, Schedule, Trainer};
 
 pub const NAME: &str = "finetune";
 pub const VERSION: u32 = 1;
 
 /// Sentence pairs predicted at once; a matter of memory only.
 const PREDICTION_PAIRS: usize = 64;
+/// Names of the classifier's parameters in the trainer.
+const WEIGHT: &str = "classifier.weight";
+const BIAS: &str = "classifier.bias";
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -170,7 +172,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
 
     let updates_per_epoch = settings.examples_per_epoch.div_ceil(settings.batch_size as u64);
     let total = updates_per_epoch * settings.epochs;
-    let (mut trainer, mut classifier) = start(settings, context, &tokenizer, total)?;
+    let mut trainer = start(settings, context, &tokenizer, total)?;
     let mut position = Position {
         updates: 0,
         loss: 0.0,
@@ -196,7 +198,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         let chosen: Vec<&EncodedPair> = (0..settings.batch_size as u64)
             .map(|offset| pairs[order.at(update * settings.batch_size as u64 + offset, pairs.len())])
             .collect();
-        position.loss += train_step(&mut trainer, &mut classifier, &chosen, settings, update)
+        position.loss += train_step(&mut trainer, &chosen, settings, update)
             .map_err(|error| diverged(error, update, context))?;
         position.updates += 1;
 
@@ -204,7 +206,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
             let epoch = position.updates / updates_per_epoch;
             let mut correct = BTreeMap::new();
             for (language, pairs) in &dev {
-                let predicted = predict(&trainer, &classifier, pairs)?;
+                let predicted = predict(trainer.encoder(), &classifier(&trainer, settings)?, pairs)?;
                 let right = predicted.iter().zip(pairs).filter(|(class, pair)| usize::from(**class) == pair.label.index()).count();
                 correct.insert(language.clone(), right as u64);
             }
@@ -217,7 +219,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
                 loss,
                 correct,
             });
-            keep_wanted(&mut position.scores, &source, &kept, &trainer, &classifier)?;
+            keep_wanted(&mut position.scores, &source, &kept, &trainer, &classifier(&trainer, settings)?)?;
         }
         context.progress.advance(position.updates, &note(&position, &source, settings, started));
         let stopping = context.stop.asked();
@@ -286,7 +288,7 @@ fn encoded_sets(
         .collect()
 }
 
-fn start(settings: &Settings, context: &Context, tokenizer: &Tokenizer, total: u64) -> Result<(Trainer, Classifier)> {
+fn start(settings: &Settings, context: &Context, tokenizer: &Tokenizer, total: u64) -> Result<Trainer> {
     let model = match &settings.start {
         Start::Pretrained {} => Model::load(&context.input("pretrain")?.join("model.safetensors"))?,
         Start::Random { model, seed } => {
@@ -318,26 +320,32 @@ fn start(settings: &Settings, context: &Context, tokenizer: &Tokenizer, total: u
     };
     let mut trainer = Trainer::new(model, &adam, total, context.device, settings.seed)?;
     let classifier = Classifier::initialise(hidden, settings.pooling, settings.head_dropout, settings.seed)?;
-    trainer.add_head_parameter("classifier.weight", &classifier.weight, settings.head_learning_rate)?;
-    trainer.add_head_parameter("classifier.bias", &classifier.bias, settings.head_learning_rate)?;
-    Ok((trainer, classifier))
+    for (name, values) in [(WEIGHT, &classifier.weight), (BIAS, &classifier.bias)] {
+        trainer.add_head_parameter(name, values.dims(), values.flatten_all()?.to_vec1()?, settings.head_learning_rate)?;
+    }
+    Ok(trainer)
+}
+
+/// The classifier as the trainer has it now.
+fn classifier(trainer: &Trainer, settings: &Settings) -> Result<Classifier> {
+    Ok(Classifier {
+        weight: trainer.head_parameter(WEIGHT)?,
+        bias: trainer.head_parameter(BIAS)?,
+        pooling: settings.pooling,
+        dropout: settings.head_dropout,
+    })
 }
 
 /// One update; returns the mean loss in nats per pair.
-fn train_step(trainer: &mut Trainer, classifier: &mut Classifier, chosen: &[&EncodedPair], settings: &Settings, update: u64) -> Result<f64> {
+fn train_step(trainer: &mut Trainer, chosen: &[&EncodedPair], settings: &Settings, update: u64) -> Result<f64> {
     let batch = pack(chosen.iter().copied());
     let labels: Vec<u32> = chosen.iter().map(|pair| pair.label.index() as u32).collect();
     let pass = trainer.forward(&batch, Direction::Bidirectional, &[Tap::Last])?;
     let hidden = pass.tap(Tap::Last)?;
-    let scores = classifier.scores(hidden.as_tensor(), &batch, Some((settings.seed, update)))?;
-    let loss = Classifier::loss(&scores, &labels)?;
-    let value = f64::from(loss.to_scalar::<f32>()?);
-    let gradients = loss.backward()?;
-    let of_hidden = gradients.get(hidden.as_tensor()).context("the loss does not depend on the encoder")?;
-    trainer.backward(pass, &[(Tap::Last, of_hidden.clone())])?;
-    trainer.accumulate_head_gradients(&gradients)?;
-    trainer.apply(value)?;
-    Ok(value)
+    let scores = classifier(trainer, settings)?.scores(&hidden, &batch, Some((settings.seed, update)))?;
+    let loss = trainer.backward_loss(vec![pass], &Classifier::loss(&scores, &labels)?)?;
+    trainer.apply(1.0)?;
+    Ok(loss)
 }
 
 /// Keeps the checkpoints that some rule asks for now, and drops those that none does any more.
@@ -348,8 +356,8 @@ fn keep_wanted(scores: &mut DevScores, source: &str, kept: &Path, trainer: &Trai
         let (model, head) = checkpoint_files(newest);
         trainer.model().save(&kept.join(model))?;
         let stored = StoredClassifier {
-            weight: classifier.weight.as_tensor().flatten_all()?.to_vec1()?,
-            bias: classifier.bias.as_tensor().to_vec1()?,
+            weight: classifier.weight.flatten_all()?.to_vec1()?,
+            bias: classifier.bias.to_vec1()?,
         };
         fs::write(kept.join(head), serde_json::to_vec(&stored)?)?;
     }
@@ -366,24 +374,19 @@ fn keep_wanted(scores: &mut DevScores, source: &str, kept: &Path, trainer: &Trai
 }
 
 /// Classes of `pairs`, in their order. Similar lengths are predicted together; packing makes the result independent of it.
-pub fn predict(trainer: &Trainer, classifier: &Classifier, pairs: &[EncodedPair]) -> Result<Vec<u8>> {
+pub fn predict(encoder: &Encoder, classifier: &Classifier, pairs: &[EncodedPair]) -> Result<Vec<u8>> {
     let mut predicted = Vec::with_capacity(pairs.len());
     for chunk in pairs.chunks(PREDICTION_PAIRS) {
         let batch = pack(chunk.iter());
-        let hidden = trainer.predict(&batch, Direction::Bidirectional, Tap::Last)?;
+        let hidden = encoder.predict(&batch, Direction::Bidirectional, Tap::Last)?;
         predicted.extend(best_classes(&classifier.scores(&hidden, &batch, None)?)?);
     }
     Ok(predicted)
 }
 
-/// A trainer that only predicts.
-pub fn predictor(model: Model, device: &Device) -> Result<Trainer> {
-    Trainer::new(model, &AdamSettings::default(), 1, device, 0)
-}
-
 fn diverged(error: anyhow::Error, update: u64, context: &Context) -> anyhow::Error {
-    match error.downcast_ref::<crate::training::NonFinite>() {
-        Some(what) => Diverged { update, what: what.to_string(), folder: context.checkpoints.display().to_string() }.into(),
+    match error.downcast_ref::<NotFinite>() {
+        Some(found) => Diverged { update, what: if found.loss.is_some() { "the loss" } else { "the gradient" }.to_owned(), folder: context.checkpoints.display().to_string() }.into(),
         None => error,
     }
 }

@@ -29,6 +29,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail};
 
@@ -119,9 +120,10 @@ impl Store {
         disk::create_folder(&self.root)?;
         let file = self.root.join(LAYOUT_FILE);
         if !file.exists() {
-            let beside = self
-                .root
-                .join(format!("{LAYOUT_FILE}.{}", std::process::id()));
+            // Another process or thread may be at the same: each writes its own file, all of them the same bytes.
+            static FILES: AtomicU64 = AtomicU64::new(0);
+            let number = FILES.fetch_add(1, Ordering::Relaxed);
+            let beside = self.root.join(format!("{LAYOUT_FILE}.{}.{number}", std::process::id()));
             disk::write_for_good(&beside, LAYOUT.as_bytes())?;
             disk::rename(&beside, &file)?;
         }

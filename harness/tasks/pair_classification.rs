@@ -5,7 +5,7 @@
 //! cross-entropy, averaged over the pairs of a batch; all parameters of the encoder are tuned.
 
 use anyhow::{Context, Result};
-use candle_core::{D, Device as Place, Tensor, Var};
+use candle_core::{D, Device as Place, Tensor};
 use candle_nn::ops::log_softmax;
 
 use crate::data::nli::{Label, NliExample};
@@ -63,11 +63,13 @@ pub fn encode_examples(
     maximum_length: usize,
 ) -> Result<Vec<EncodedPair>> {
     let told = tokenizer.language_id(languages.2)?;
+    let (mut of_premises, mut of_hypotheses) = (tokenizer.encoder(languages.0)?, tokenizer.encoder(languages.1)?);
     Ok(examples
         .iter()
         .map(|example| {
-            let premise = tokenizer.encode(&example.premise, languages.0);
-            let hypothesis = tokenizer.encode(&example.hypothesis, languages.1);
+            let (mut premise, mut hypothesis) = (Vec::new(), Vec::new());
+            of_premises.encode(&example.premise, &mut premise);
+            of_hypotheses.encode(&example.hypothesis, &mut hypothesis);
             encode_pair(&premise, &hypothesis, example, told, maximum_length)
         })
         .collect())
@@ -85,9 +87,9 @@ pub fn pack<'a>(pairs: impl Iterator<Item = &'a EncodedPair>) -> Batch {
 /// The classifier: dropout and one linear layer from `hidden` to the three labels.
 pub struct Classifier {
     /// [classes, hidden]
-    pub weight: Var,
+    pub weight: Tensor,
     /// [classes]
-    pub bias: Var,
+    pub bias: Tensor,
     pub pooling: Pooling,
     /// Dropout on the pooled vector in training (XLM: 0).
     pub dropout: f32,
@@ -113,7 +115,7 @@ impl Classifier {
         let hidden = weight.len() / classes;
         let weight = Tensor::from_vec(weight, (classes, hidden), &Place::Cpu).context("the classifier's weight has the wrong size")?;
         let bias = Tensor::from_vec(bias, classes, &Place::Cpu).context("the classifier's bias has the wrong size")?;
-        Ok(Self { weight: Var::from_tensor(&weight)?, bias: Var::from_tensor(&bias)?, pooling, dropout })
+        Ok(Self { weight, bias, pooling, dropout })
     }
 
     /// Scores [sequences, classes] of the labels in the order of [`Label::ALL`]. `training` carries (seed, update) for dropout.

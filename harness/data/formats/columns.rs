@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -34,15 +34,14 @@ pub struct NliColumns {
 }
 
 impl NliColumns {
-    pub fn validate(&self) -> Result<()> {
-        if let Some(names) = &self.label_names {
-            let mut sorted = names.clone();
-            sorted.sort();
-            if sorted != Label::ALL {
-                bail!("`label_names` must list contradiction, neutral and entailment once each");
-            }
-        }
-        Ok(())
+    /// Whether `label_names`, where given, has every label once.
+    pub fn labels_are_named_once(&self) -> bool {
+        let Some(names) = &self.label_names else {
+            return true;
+        };
+        let mut sorted = names.clone();
+        sorted.sort();
+        sorted == Label::ALL
     }
 }
 

@@ -96,20 +96,29 @@ struct Generator<'a> {
     scenes: Scenes,
     partition: Partition,
     seed: u64,
-    /// Sentences of dev and test data in every language.
+    /// Sentences of the dev and test data drawn so far, in every language.
     held_out: HashSet<String>,
 }
 
 impl Generator<'_> {
-    /// Whether a sentence may stand in a split. Languages that share words and differ in order can say two meanings
-    /// alike, so a training sentence is compared with the held-out ones as said in each language too.
+    /// Whether a split may contain a sentence other than as a premise: each meaning belongs to one split.
     fn may_use(&self, meaning: &Meaning, split: Split) -> bool {
-        self.partition.split(meaning) == split
-            && (split != Split::Train
-                || !self
-                    .languages
-                    .values()
-                    .any(|language| self.held_out.contains(&language.sentence(meaning))))
+        self.partition.split(meaning) == split && !self.is_held_out(meaning)
+    }
+
+    /// Whether a split may contain a sentence as a premise. Three premises of one surface within a small split would be
+    /// rare and peculiar, so those of dev and test may belong to training, which then avoids them.
+    fn may_be_premise(&self, meaning: &Meaning, split: Split) -> bool {
+        let owner = self.partition.split(meaning);
+        (owner == split || owner == Split::Train) && !self.is_held_out(meaning)
+    }
+
+    /// Whether a sentence was used by a split that was drawn before. Languages that share words and differ in order can
+    /// say two meanings alike, so sentences are compared as they are said in each language.
+    fn is_held_out(&self, meaning: &Meaning) -> bool {
+        let mut languages = self.languages.values();
+        !self.held_out.is_empty()
+            && languages.any(|language| self.held_out.contains(&language.sentence(meaning)))
     }
 }
 
@@ -132,23 +141,21 @@ pub fn generate(settings: &FamilySettings, source: &str, seed: u64) -> Result<Ge
         .filter(|code| *code != source)
         .collect();
 
-    // Dev and test first: training text is checked against them.
+    // Each split avoids what those before it say.
     let mut drawn = Drawn::default();
-    for split in [Split::Dev, Split::Test] {
-        drawn.draw(&generator, &others, split)?;
+    for split in [Split::Test, Split::Dev, Split::Train] {
+        let meanings = drawn.draw(&generator, &others, split)?;
+        if split != Split::Train {
+            let languages = generator.languages.values();
+            let say = |language: &Language| {
+                meanings
+                    .iter()
+                    .map(|meaning| language.sentence(meaning))
+                    .collect::<Vec<_>>()
+            };
+            generator.held_out.extend(languages.flat_map(say));
+        }
     }
-    let mut held_out = HashSet::new();
-    for meaning in drawn.meanings() {
-        held_out.extend(
-            generator
-                .languages
-                .values()
-                .map(|language| language.sentence(meaning)),
-        );
-    }
-    generator.held_out = held_out;
-    drawn.draw(&generator, &others, Split::Train)?;
-
     let monolingual = settings
         .languages
         .par_iter()
@@ -206,31 +213,38 @@ struct Drawn {
 }
 
 impl Drawn {
-    fn draw(&mut self, generator: &Generator, others: &[&String], split: Split) -> Result<()> {
+    /// Draws one split of everything, and returns all its meanings.
+    fn draw(
+        &mut self,
+        generator: &Generator,
+        others: &[&String],
+        split: Split,
+    ) -> Result<Vec<Meaning>> {
         let family = generator.family;
-        *at_mut(&mut self.nli, split) =
-            inference::pairs(generator, split, size(&family.nli, split))?;
-        *at_mut(&mut self.annotated, split) = text::sentences(
+        let pairs = inference::pairs(generator, split, size(&family.nli, split))?;
+        let mut meanings: Vec<Meaning> = pairs
+            .iter()
+            .flat_map(|pair| [pair.premise, pair.hypothesis])
+            .collect();
+        *at_mut(&mut self.nli, split) = pairs;
+
+        let annotated = text::sentences(
             generator,
             split,
             size(&family.annotated, split),
             "annotated",
         )?;
+        meanings.extend(&annotated);
+        *at_mut(&mut self.annotated, split) = annotated;
+
         for other in others {
             let purpose = format!("parallel/{other}");
-            let splits = self.parallel.entry((*other).clone()).or_default();
-            *at_mut(splits, split) =
+            let sentences =
                 text::sentences(generator, split, size(&family.parallel, split), &purpose)?;
+            meanings.extend(&sentences);
+            *at_mut(self.parallel.entry((*other).clone()).or_default(), split) = sentences;
         }
-        Ok(())
-    }
-
-    fn meanings(&self) -> impl Iterator<Item = &Meaning> {
-        let pairs = self.nli.iter().flat_map(|(_, pairs)| pairs);
-        let sentences = self.parallel.values().chain([&self.annotated]);
-        pairs
-            .flat_map(|pair| [&pair.premise, &pair.hypothesis])
-            .chain(sentences.flat_map(|splits| splits.iter().flat_map(|(_, meanings)| meanings)))
+        Ok(meanings)
     }
 
     fn parallel(

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use crate::metrics::Metric;
 use crate::report::ReportInput;
 use crate::report::format;
-use crate::report::manifest::Evaluation;
+use crate::report::manifest::{Evaluation, Manifest};
 use crate::report::summary::{Estimate, IntervalKind, Query, Summary};
 use crate::spec::anchors::Anchor;
 use crate::spec::claims::MEAN;
@@ -103,6 +103,7 @@ pub fn layout(table: &Table, input: &ReportInput, summary: &Summary) -> Layout {
             TableRows::Regimes => true,
         })
         .collect();
+    let select = selection(table, manifest);
     let columns = match table.columns {
         TableColumns::Languages => {
             let mut columns = languages(&evaluations);
@@ -121,9 +122,7 @@ pub fn layout(table: &Table, input: &ReportInput, summary: &Summary) -> Layout {
                 let mut cells = Vec::with_capacity(columns.len());
                 for column in &columns {
                     let (language, selection) = match table.columns {
-                        TableColumns::Languages => {
-                            (column.as_str(), table.select.as_deref().unwrap_or_default())
-                        }
+                        TableColumns::Languages => (column.as_str(), select),
                         TableColumns::Selections => (MEAN, column.as_str()),
                     };
                     cells.push(summary.estimate(&Query {
@@ -162,6 +161,12 @@ pub fn layout(table: &Table, input: &ReportInput, summary: &Summary) -> Layout {
         groups,
         notes,
     }
+}
+
+/// The selection rule of a table of languages: the study's first unless it names one.
+fn selection<'a>(table: &'a Table, manifest: &'a Manifest) -> &'a str {
+    let first = manifest.selections.first();
+    table.select.as_ref().or(first).map_or("", String::as_str)
 }
 
 /// How tables and plots name a regime.
@@ -319,9 +324,14 @@ fn caption(table: &Table, input: &ReportInput) -> String {
     if let Some(regime) = &table.regime {
         caption.push_str(&format!(", {}", regime_label(input, regime)));
     }
-    match &table.select {
-        Some(select) => caption.push_str(&format!(", selected on {}.", format::selection(select))),
-        None => caption.push_str(", mean over languages under each selection rule."),
+    match table.columns {
+        TableColumns::Languages => {
+            let select = selection(table, &input.results.manifest);
+            caption.push_str(&format!(", selected on {}.", format::selection(select)));
+        }
+        TableColumns::Selections => {
+            caption.push_str(", mean over languages under each selection rule.")
+        }
     }
     caption
 }

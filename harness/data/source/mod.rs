@@ -3,6 +3,8 @@
 //! A source yields two things for a job: its `input`, which is part of the artifact's identity and has no path of this
 //! machine in it, and its `files`, whose bytes are.
 
+mod problems;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -10,10 +12,10 @@ use anyhow::{Context, Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::files::FileFormat;
-use super::formats::NliFormat;
-use super::hub::{self, HubFiles, RepositoryKind};
-use super::paths::{self, Fields};
+use crate::data::files::FileFormat;
+use crate::data::formats::NliFormat;
+use crate::data::hub::{HubFiles, RepositoryKind};
+use crate::data::paths::{self, Fields};
 
 /// Monolingual text: one sentence per line, blank lines between documents; or a column of a table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -187,27 +189,7 @@ pub enum NliInput {
     Synthetic,
 }
 
-const LANGUAGE: &[&str] = &["language"];
-const PAIR: &[&str] = &["language", "source", "target", "pair", "side"];
-
 impl TextSource {
-    /// Everything that can be wrong without looking at files.
-    pub fn validate(&self) -> Result<()> {
-        check_languages(&self.languages)?;
-        let format = validate_origin(&self.files, &self.hub, LANGUAGE)?;
-        match (&self.column, format.has_columns()) {
-            (None, true) => {
-                bail!("the files are tables; name the column with the text in `column`")
-            }
-            (Some(_), false) => bail!("the files are plain text, which has no `column`; remove it"),
-            (Some(column), true) => {
-                paths::check(column, LANGUAGE).context("`column`")?;
-            }
-            (None, false) => {}
-        }
-        Ok(())
-    }
-
     /// Whether the source has a language.
     pub fn covers(&self, language: &str) -> bool {
         lists(&self.languages, language)
@@ -242,37 +224,6 @@ impl TextSource {
 }
 
 impl ParallelSource {
-    /// Everything that can be wrong without looking at files.
-    pub fn validate(&self) -> Result<()> {
-        check_languages(&self.languages)?;
-        let format = validate_origin(&self.files, &self.hub, PAIR)?;
-        let sides = self.has_sides()?;
-        match (&self.columns, sides) {
-            (Some(_), true) => {
-                bail!("`columns` are for tables; remove them, or {{side}} from the path")
-            }
-            (None, false) => bail!(
-                "put {{side}} into the path (two files, aligned line by line) or name the two `columns` of a table"
-            ),
-            (None, true) if format.has_columns() => {
-                bail!("files with {{side}} must be plain text, a sentence per line")
-            }
-            (Some(_), false) if !format.has_columns() => {
-                bail!("`columns` need tables: name the files .tsv, .csv, .jsonl or .parquet")
-            }
-            _ => {}
-        }
-        if let Some(columns) = &self.columns {
-            for column in [&columns.source, &columns.target] {
-                paths::check(column, &["source", "target", "language"]).context("`columns`")?;
-            }
-            if columns.source == columns.target {
-                bail!("both `columns` are `{}`", columns.source);
-            }
-        }
-        Ok(())
-    }
-
     /// Whether the source has pairs of the source language with `target`.
     pub fn covers(&self, target: &str) -> bool {
         lists(&self.languages, target)
@@ -374,52 +325,9 @@ impl ParallelSource {
             (straight, Err(_)) => straight,
         }
     }
-
-    fn has_sides(&self) -> Result<bool> {
-        for pattern in origin_patterns(&self.files, &self.hub) {
-            if paths::placeholders(pattern)?.contains(&"side") {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
 }
 
 impl NliSource {
-    /// Everything that can be wrong without looking at files.
-    pub fn validate(&self) -> Result<()> {
-        let file_format = validate_origin(&self.files, &self.hub, LANGUAGE)?;
-        if let NliFormat::Columns(columns) = &self.format {
-            columns.validate()?;
-            if !file_format.has_columns() {
-                bail!(
-                    "format `columns` needs tables: name the files .tsv, .csv, .jsonl or .parquet"
-                );
-            }
-        }
-        match self.premise_rows {
-            Some(0) => bail!("`premise_rows` must be at least 1"),
-            Some(_) if self.format.has_premise_ids() => {
-                bail!("the files tell premises by id; remove `premise_rows`")
-            }
-            _ => {}
-        }
-        check_languages(&self.languages)?;
-        let one_for_all = origin_patterns(&self.files, &self.hub)
-            .iter()
-            .all(|pattern| !pattern.contains("{language}"));
-        let one_language = self
-            .languages
-            .as_ref()
-            .is_some_and(|languages| languages.len() == 1);
-        if one_for_all && !one_language && !self.format.has_languages() {
-            bail!(
-                "one file serves every language but has no column that tells them apart; put {{language}} into the path or list the one language in `languages`"
-            );
-        }
-        Ok(())
-    }
-
     /// Whether the source has a language.
     pub fn covers(&self, language: &str) -> bool {
         lists(&self.languages, language)
@@ -457,34 +365,6 @@ impl NliSource {
 }
 
 impl HubSource {
-    fn validate(&self, placeholders: &[&str]) -> Result<()> {
-        let repository = match (&self.dataset, &self.model) {
-            (Some(name), None) | (None, Some(name)) => name,
-            _ => bail!("`hub` needs exactly one of `dataset` and `model`"),
-        };
-        let plain = |part: &str| {
-            !part.is_empty()
-                && !part.starts_with('.')
-                && part
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-        };
-        if repository.split('/').count() > 2 || !repository.split('/').all(plain) {
-            bail!("`{repository}` does not name a repository; write `owner/name`");
-        }
-        hub::check_revision(&self.revision)?;
-        if self.files.is_empty() {
-            bail!("`hub` lists no `files`");
-        }
-        for file in &self.files {
-            paths::check(file, placeholders)?;
-            if file.contains('*') {
-                bail!("`{file}`: hub files are listed one by one, without `*`");
-            }
-        }
-        Ok(())
-    }
-
     /// The files for some value of the placeholders.
     fn files_for(&self, fields: &Fields) -> Result<HubFiles> {
         let (kind, repository) = match (&self.dataset, &self.model) {
@@ -509,13 +389,6 @@ fn lists(languages: &Option<Vec<String>>, language: &str) -> bool {
     }
 }
 
-fn check_languages(languages: &Option<Vec<String>>) -> Result<()> {
-    if languages.as_ref().is_some_and(Vec::is_empty) {
-        bail!("`languages` is empty; name some or remove it");
-    }
-    Ok(())
-}
-
 fn pair_fields<'a>(source: &'a str, target: &'a str, pair: &'a str, side: &'a str) -> Fields<'a> {
     let fields = [
         ("source", source),
@@ -533,21 +406,6 @@ fn pair_fields<'a>(source: &'a str, target: &'a str, pair: &'a str, side: &'a st
 fn origin_patterns<'a>(files: &'a Option<String>, hub: &'a Option<HubSource>) -> Vec<&'a str> {
     let hub = hub.iter().flat_map(|hub| hub.files.iter());
     files.iter().chain(hub).map(String::as_str).collect()
-}
-
-/// Exactly one of `files` and `hub`, well formed, all files of one format.
-fn validate_origin(
-    files: &Option<String>,
-    hub: &Option<HubSource>,
-    placeholders: &[&str],
-) -> Result<FileFormat> {
-    match (files, hub) {
-        (Some(pattern), None) => paths::check(pattern, placeholders)?,
-        (None, Some(hub)) => hub.validate(placeholders)?,
-        (Some(_), Some(_)) => bail!("`files` and `hub` exclude each other; remove one"),
-        (None, None) => bail!("there is neither `files` nor `hub`; say where the text comes from"),
-    }
-    format_of(files, hub)
 }
 
 fn format_of(files: &Option<String>, hub: &Option<HubSource>) -> Result<FileFormat> {
