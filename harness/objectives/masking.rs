@@ -123,7 +123,8 @@ fn choose(
         );
         tokens += end - start;
         for row in start + 1..end {
-            let weight = weights.map_or(1.0, |weights| weights[batch.tokens[row] as usize]);
+            let token = batch.tokens[row] as usize;
+            let weight = weights.map_or(1.0, |weights| weights.get(token).copied().unwrap_or(0.0));
             let time = -(1.0 - random.uniform()).ln();
             if weight > 0.0 {
                 waiting.push((time / weight, row));
