@@ -127,6 +127,6 @@ mod tests {
         assert_eq!(shares(&[30, 10], 0.0), [0.5, 0.5]);
         let between = shares(&[30, 10], 0.7);
         // 0.75^.7 / (0.75^.7 + 0.25^.7)
-        assert!((between[0] - 0.683_312_6).abs() < 1e-6, "{between:?}");
+        assert!((between[0] - 0.683_310_7).abs() < 1e-6, "{between:?}");
     }
 }
