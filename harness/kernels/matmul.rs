@@ -432,4 +432,28 @@ mod tests {
             assert_eq!(one, all[i * columns..(i + 1) * columns]);
         }
     }
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        let (rows, depth, columns) = (21, 50, 70);
+        let a = random(rows * depth, 5);
+        let b = random(depth * columns, 6);
+        let mut panels = vec![0.0; packed_length(depth, columns)];
+        pack(Matrix::rows(&b, columns), depth, columns, &mut panels);
+        let product = |out| Multiply {
+            rows,
+            depth,
+            columns,
+            left: Matrix::rows(&a, depth),
+            panels: &panels,
+            out,
+            out_stride: columns,
+            write: Write::Replace,
+        };
+        let mut best = vec![0.0; rows * columns];
+        vectorised(product(&mut best));
+        let mut baseline = vec![0.0; rows * columns];
+        product(&mut baseline).run::<2>();
+        assert_eq!(best, baseline);
+    }
 }
