@@ -37,11 +37,6 @@ impl Buffer {
         self.resize(length);
         self.fill(0.0);
     }
-
-    /// Bytes held.
-    pub fn bytes(&self) -> usize {
-        self.lines.capacity() * size_of::<Line>()
-    }
 }
 
 impl Deref for Buffer {

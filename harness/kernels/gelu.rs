@@ -92,6 +92,7 @@ impl Kernel for GeluBackward<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::lanes::vectorised;
 
     /// Values from Python: `n = lambda x: 0.5 * math.erfc(-x / math.sqrt(2))`; `x * n(x)` and
     /// `n(x) + x * math.exp(-x * x / 2) / math.sqrt(2 * math.pi)`.
@@ -122,5 +123,23 @@ mod tests {
             );
         }
         assert!(gelu_with_derivative(f32::NAN).0.is_nan());
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        let inputs: Vec<f32> = (0..970).map(|i| i as f32 * 0.02 - 9.7).collect();
+        let run = |kernel: fn(Gelu)| {
+            let (mut values, mut slopes) = (inputs.clone(), vec![0.0; inputs.len()]);
+            kernel(Gelu {
+                values: &mut values,
+                slopes: &mut slopes,
+                bias: &[0.25, -0.5],
+            });
+            (values, slopes)
+        };
+        assert_eq!(
+            run(|kernel| vectorised(kernel)),
+            run(|kernel| kernel.run::<2>())
+        );
     }
 }

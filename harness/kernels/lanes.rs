@@ -173,8 +173,16 @@ pub fn largest(values: &[f32]) -> f32 {
             };
         }
     }
-    let greater = |a: f32, b: &f32| if *b > a { *b } else { a };
-    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, greater)
+    let greater = |a: f32, b: f32| if b > a { b } else { a };
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] = greater(lanes[lane], lanes[lane + half]);
+        }
+        half /= 2;
+    }
+    rest.iter()
+        .fold(lanes[0], |most, &value| greater(most, value))
 }
 
 /// `exp(x)` within 2 units in the last place for results in the normal range; inputs are held to [-87, 88], a NaN

@@ -92,31 +92,72 @@ impl Kernel for Pack<'_> {
             let (start, width) = panel(self.depth, self.columns, column);
             let filled = width.min(self.columns - column);
             let panel = &mut self.panels[start..start + width * self.depth];
-            if column_stride == 1 {
-                for (p, line) in panel.chunks_exact_mut(width).enumerate() {
-                    let from = p * row_stride + column;
-                    line[..filled].copy_from_slice(&values[from..from + filled]);
-                    line[filled..].fill(0.0);
+            match (column_stride, width) {
+                (1, PANEL) if filled == PANEL => {
+                    pack_lines::<PANEL>(panel, values, column, row_stride)
                 }
-            } else {
-                for line in panel.chunks_exact_mut(width) {
-                    line[filled..].fill(0.0);
+                (1, LANES) if filled == LANES => {
+                    pack_lines::<LANES>(panel, values, column, row_stride)
                 }
-                // Sixteen values of a column at a time: one cache line read for sixteen lines written.
-                let mut block = 0;
-                while block < self.depth {
-                    let rows = LANES.min(self.depth - block);
-                    for c in 0..filled {
-                        let from = (column + c) * column_stride + block * row_stride;
-                        for q in 0..rows {
-                            panel[(block + q) * width + c] = values[from + q * row_stride];
-                        }
+                (1, _) => {
+                    for (p, line) in panel.chunks_exact_mut(width).enumerate() {
+                        let from = p * row_stride + column;
+                        line[..filled].copy_from_slice(&values[from..from + filled]);
+                        line[filled..].fill(0.0);
                     }
-                    block += LANES;
+                }
+                _ => {
+                    for line in panel.chunks_exact_mut(width) {
+                        line[filled..].fill(0.0);
+                    }
+                    for c in 0..filled {
+                        let column = &values[(column + c) * column_stride..];
+                        pack_column(panel, width, c, column, row_stride, self.depth);
+                    }
                 }
             }
             column += width;
         }
+    }
+}
+
+/// Lines of a fixed width, which need no call to copy.
+#[inline(always)]
+fn pack_lines<const WIDTH: usize>(
+    panel: &mut [f32],
+    values: &[f32],
+    column: usize,
+    row_stride: usize,
+) {
+    for (p, line) in panel.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate() {
+        if let Some(from) = values[p * row_stride + column..].first_chunk::<WIDTH>() {
+            *line = *from;
+        }
+    }
+}
+
+/// One column of a transposed operand, sixteen values at a time.
+#[inline(always)]
+fn pack_column(
+    panel: &mut [f32],
+    width: usize,
+    c: usize,
+    column: &[f32],
+    row_stride: usize,
+    depth: usize,
+) {
+    let mut row = 0;
+    if row_stride == 1 {
+        for (block, lanes) in column[..depth].as_chunks::<LANES>().0.iter().enumerate() {
+            let lines = &mut panel[block * LANES * width..(block + 1) * LANES * width];
+            for q in 0..LANES {
+                lines[q * width + c] = lanes[q];
+            }
+        }
+        row = depth - depth % LANES;
+    }
+    for row in row..depth {
+        panel[row * width + c] = column[row * row_stride];
     }
 }
 
@@ -390,5 +431,29 @@ mod tests {
             );
             assert_eq!(one, all[i * columns..(i + 1) * columns]);
         }
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        let (rows, depth, columns) = (21, 50, 70);
+        let a = random(rows * depth, 5);
+        let b = random(depth * columns, 6);
+        let mut panels = vec![0.0; packed_length(depth, columns)];
+        pack(Matrix::rows(&b, columns), depth, columns, &mut panels);
+        let product = |out| Multiply {
+            rows,
+            depth,
+            columns,
+            left: Matrix::rows(&a, depth),
+            panels: &panels,
+            out,
+            out_stride: columns,
+            write: Write::Replace,
+        };
+        let mut best = vec![0.0; rows * columns];
+        vectorised(product(&mut best));
+        let mut baseline = vec![0.0; rows * columns];
+        product(&mut baseline).run::<2>();
+        assert_eq!(best, baseline);
     }
 }
