@@ -1,1 +1,4 @@
-
+mod fake_results;
+mod html;
+mod notebook;
+mod plots;
