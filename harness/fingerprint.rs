@@ -18,7 +18,11 @@ impl Fingerprint {
     }
 
     pub fn of_bytes(bytes: &[u8]) -> Self {
-        Self(blake3::hash(bytes).to_hex().to_string())
+        Self::of_hash(&blake3::hash(bytes))
+    }
+
+    pub fn of_hash(hash: &blake3::Hash) -> Self {
+        Self(hash.to_hex().to_string())
     }
 
     /// All 64 digits.

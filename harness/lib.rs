@@ -10,6 +10,7 @@ pub mod data;
 pub mod execution;
 pub mod fingerprint;
 pub mod kernels;
+pub mod problem;
 pub mod language;
 pub mod metrics;
 pub mod model;

@@ -1,1 +1,131 @@
-fn main() {}
+//! The command line of `xlt`: parses, dispatches, owns stdout and stderr and the exit code.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use xlt::commands::{self, StudyArguments};
+use xlt::store::Store;
+
+/// Reproduces studies of cross-lingual transfer: one YAML file declares a study; `xlt run` executes it and writes tables,
+/// plots and a verdict for each claim.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Start with: xlt run experiments/quickstart.yaml\n\nExit codes: 0 done, 1 a job failed, 2 wrong use, 3 stale results, 4 a gate contradicted, 130 interrupted."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run what a study asks for and is not done yet, then write its results
+    Run(commands::run::Arguments),
+    /// Show what would run, why, how long and how much memory, without training
+    Plan(commands::plan::Arguments),
+    /// Show what is running, done and waiting
+    Status {
+        /// A study file; without one, whatever is unfinished in the store
+        study: Option<PathBuf>,
+        /// The size of the study; the first profile of the file when absent
+        #[arg(long)]
+        profile: Option<String>,
+        /// Folder of finished and unfinished artifacts
+        #[arg(long, env = "XLT_STORE", default_value = ".xlt")]
+        store: PathBuf,
+        /// Where relative paths of data start
+        #[arg(long, env = "XLT_DATA")]
+        data: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Rebuild tables, plots, claims and pages from the scores of a study
+    Report(commands::report::Arguments),
+    /// Print the verdicts of a study's claims; fails when a gate is contradicted
+    Check(StudyArguments),
+    /// List the cells of two results whose difference is larger than its interval
+    Compare(commands::compare::Args),
+    /// Print the JSON Schema of study files, for editors
+    Schema,
+    /// List, measure, verify, remove, pack and unpack artifacts
+    Store {
+        /// Folder of finished and unfinished artifacts
+        #[arg(long, env = "XLT_STORE", default_value = ".xlt", global = true)]
+        store: PathBuf,
+        #[command(flatten)]
+        arguments: commands::store::Arguments,
+    },
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .init();
+    let arguments = Arguments::parse();
+    let mut output = io::stdout().lock();
+    match dispatch(&arguments.command, &mut output).and_then(|code| {
+        output.flush()?;
+        Ok(code)
+    }) {
+        Ok(code) => code,
+        // Whoever reads stdout has read enough (`xlt plan ... | head`).
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            commands::exit(commands::WRONG_USE)
+        }
+    }
+}
+
+fn dispatch(command: &Command, output: &mut dyn Write) -> Result<ExitCode> {
+    match command {
+        Command::Run(arguments) => commands::run::run(arguments, output),
+        Command::Plan(arguments) => commands::plan::run(arguments, output),
+        Command::Report(arguments) => commands::report::run(arguments, output),
+        Command::Check(arguments) => commands::check::run(arguments, output),
+        Command::Compare(arguments) => {
+            commands::compare::run(arguments, output).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Schema => commands::schema::run(output).map(|()| ExitCode::SUCCESS),
+        Command::Store { store, arguments } => {
+            commands::store::run(arguments, &Store::open(store)?, output)
+        }
+        Command::Status {
+            study,
+            profile,
+            store,
+            data,
+            json,
+        } => {
+            let plan = match study {
+                Some(study) => {
+                    let arguments = StudyArguments {
+                        study: study.clone(),
+                        profile: profile.clone(),
+                        store: store.clone(),
+                        results: PathBuf::new(),
+                        data: data.clone(),
+                        json: *json,
+                    };
+                    Some(arguments.plan(&arguments.read()?)?)
+                }
+                None => None,
+            };
+            commands::status::run(&Store::open(store)?, plan.as_ref(), *json, output)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
+}

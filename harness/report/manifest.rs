@@ -2,45 +2,9 @@
 
 use std::collections::BTreeMap;
 
+pub use crate::spec::settings::Scale;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-/// How far the run is from the paper's own.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    schemars::JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Scale {
-    /// Made-up languages.
-    Synthetic,
-    /// Real text, far below the paper's sizes.
-    Small,
-    /// Real text, what one card trains in hours.
-    SingleGpu,
-    /// The paper's own sizes and data.
-    Paper,
-}
-
-impl Scale {
-    /// How a verdict at this scale is worded; nothing at the paper's own.
-    pub fn wording(self) -> &'static str {
-        match self {
-            Self::Synthetic => "synthetic",
-            Self::Small | Self::SingleGpu => "at small scale",
-            Self::Paper => "",
-        }
-    }
-}
 
 /// A column of facts about one run. Written with sorted keys wherever a map occurs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

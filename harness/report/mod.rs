@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod claims;
+pub mod collect;
 pub mod compare;
 pub mod format;
 pub mod html;

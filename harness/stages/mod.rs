@@ -3,14 +3,51 @@
 //! A stage knows neither the store nor the plan. Its `Settings` and its inputs decide what it writes; its `VERSION`
 //! is raised by hand whenever what it writes changes.
 
+pub mod baselines;
+pub mod checkpoint;
+pub mod corpus;
+pub mod evaluate;
+pub mod finetune;
+pub mod monolingual;
+pub mod nli;
+pub mod parallel;
+pub mod pretrain;
+pub mod synthesize;
+pub mod tokenizer;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::kernels::Device;
+
+/// Runs the stage of that name. The settings are those that the plan wrote.
+///
+/// # Errors
+/// [`Interrupted`] and [`Diverged`] can be told from other errors by downcasting.
+pub fn run(stage: &str, settings: &Value, context: &Context) -> Result<Value> {
+    fn read<T: DeserializeOwned>(stage: &str, settings: &Value) -> Result<T> {
+        T::deserialize(settings).with_context(|| format!("settings that stage `{stage}` does not know; was the job planned by another version?"))
+    }
+    match stage {
+        synthesize::NAME => synthesize::run(&read(stage, settings)?, context),
+        monolingual::NAME => monolingual::run(&read(stage, settings)?, context),
+        parallel::NAME => parallel::run(&read(stage, settings)?, context),
+        nli::NAME => nli::run(&read(stage, settings)?, context),
+        baselines::NAME => baselines::run(&read(stage, settings)?, context),
+        tokenizer::NAME => tokenizer::run(&read(stage, settings)?, context),
+        corpus::NAME => corpus::run(&read(stage, settings)?, context),
+        pretrain::NAME => pretrain::run(&read(stage, settings)?, context),
+        finetune::NAME => finetune::run(&read(stage, settings)?, context),
+        evaluate::NAME => evaluate::run(&read(stage, settings)?, context),
+        unknown => anyhow::bail!("no stage is named `{unknown}`"),
+    }
+}
 
 /// What surrounds a stage while it runs. Nothing in here is part of an artifact's identity.
 pub struct Context<'a> {

@@ -1,1 +1,16 @@
-//! training
+//! Training: the optimizer's settings, the trainer with its passes and heads, exact resume, and measurements.
+//!
+//! A language-modelling step runs forward, loss and backward shard by shard; anything else is a head in candle on
+//! top of taps: [`Trainer::forward`] -> loss -> [`Trainer::backward_loss`] -> [`Trainer::apply`].
+
+mod heads;
+mod measure;
+mod pass;
+mod settings;
+mod state;
+mod trainer;
+
+pub use measure::{Measurement, Workload, matrix_product_rate, measure};
+pub use pass::Pass;
+pub use settings::{AdamSettings, Schedule};
+pub use trainer::{NotFinite, StepReport, Trainer, UpdateReport};

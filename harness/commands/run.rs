@@ -1,0 +1,134 @@
+//! `xlt run`: does what a study asks for and is not done yet, then writes its results.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+use super::report::rendered;
+use super::{DONE, FAILED, INTERRUPTED, StudyArguments, command_line, exit};
+use crate::execution::{self, Options, progress};
+use crate::kernels::DeviceChoice;
+use crate::report;
+use crate::report::collect::collect;
+use crate::stages;
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub study: StudyArguments,
+    #[command(flatten)]
+    pub machine: MachineArguments,
+}
+
+/// How to run. None of it changes what is computed.
+#[derive(Debug, Clone, clap::Args)]
+pub struct MachineArguments {
+    /// Where to compute
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Threads in all; every core when absent
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Independent jobs to run side by side; each gets an equal share of the threads
+    #[arg(long, default_value_t = 1)]
+    pub jobs: usize,
+    /// Seconds between two checkpoints of a long job
+    #[arg(long, default_value_t = 60.0)]
+    pub checkpoint_seconds: f64,
+    /// Go on from checkpoints made on another kind of machine; recorded with the artifact
+    #[arg(long)]
+    pub resume_anywhere: bool,
+}
+
+impl MachineArguments {
+    /// Threads to use: asked for, or RAYON_NUM_THREADS, or every core.
+    pub fn threads(&self) -> Result<usize> {
+        let from_environment = || std::env::var("RAYON_NUM_THREADS").ok().and_then(|number| number.parse().ok()).filter(|number| *number > 0);
+        let cores = || std::thread::available_parallelism().map_or(1, |number| number.get());
+        match self.threads {
+            Some(0) => bail!("--threads 0 computes nothing; name at least 1"),
+            Some(threads) => Ok(threads),
+            None => Ok(from_environment().unwrap_or_else(cores)),
+        }
+    }
+}
+
+pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
+    let MachineArguments { device, jobs, checkpoint_seconds, resume_anywhere, .. } = &arguments.machine;
+    if *jobs == 0 {
+        bail!("--jobs 0 runs nothing; name at least 1");
+    }
+    if !(*checkpoint_seconds >= 0.0 && checkpoint_seconds.is_finite()) {
+        bail!("--checkpoint-seconds {checkpoint_seconds} is no time; name a number of seconds");
+    }
+    let threads = arguments.machine.threads()?;
+    let study = arguments.study.read()?;
+    let plan = arguments.study.plan(&study)?;
+    let store = arguments.study.open_store()?;
+    let stop = execution::stop_on_interrupt()?;
+    let reporter = progress::stderr();
+    let options = Options {
+        jobs: *jobs,
+        threads,
+        device: &|threads| Ok(device.open(threads)),
+        checkpoint_interval: Duration::from_secs_f64(*checkpoint_seconds),
+        resume_anywhere: *resume_anywhere,
+        targets: None,
+    };
+    let outcome = execution::run(&plan, &store, &options, &|job, context| stages::run(&job.stage, &job.settings, context), reporter.as_ref(), stop)?;
+    drop(reporter);
+
+    if !outcome.interrupted.is_empty() {
+        eprintln!("interrupted; everything done so far is kept. Go on with `{}`", command_line("run", &arguments.study, &study));
+        return Ok(exit(INTERRUPTED));
+    }
+    let folder = arguments.study.folder(&study);
+    let changed = !outcome.finished.is_empty() || !folder.join(crate::report::results::MANIFEST).exists();
+    let results = if changed || !outcome.failed.is_empty() {
+        let results = collect(&study, &plan, &store, threads)?;
+        results.write_sources(&folder)?;
+        results
+    } else {
+        refreshed(&study, &plan, &store, threads, &folder)?
+    };
+    let (files, judgements) = rendered(&study, &results)?;
+    report::write(&folder, &files)?;
+    if arguments.study.json {
+        let claims: Vec<_> = judgements.iter().map(|judgement| json!({"says": judgement.says, "verdict": judgement.wording})).collect();
+        let failed: Vec<_> = outcome.failed.iter().map(|(job, error)| json!({"job": plan.jobs[*job].label, "error": format!("{error:#}")})).collect();
+        let summary = json!({
+            "folder": folder,
+            "jobs_finished": outcome.finished.len(),
+            "jobs_reused": outcome.reused.len(),
+            "jobs_diverged": outcome.diverged.len(),
+            "jobs_failed": failed,
+            "jobs_skipped": outcome.skipped.len(),
+            "claims": claims,
+        });
+        writeln!(output, "{summary}")?;
+    } else {
+        for judgement in &judgements {
+            writeln!(output, "{}: {}", judgement.says, judgement.wording)?;
+        }
+        writeln!(output, "{}", folder.join("report.html").display())?;
+    }
+    Ok(exit(if outcome.failed.is_empty() { DONE } else { FAILED }))
+}
+
+/// The results as they lie there when they are those of this plan; gathered again otherwise.
+fn refreshed(study: &crate::spec::Study, plan: &crate::plan::Plan, store: &crate::store::Store, threads: usize, folder: &Path) -> Result<report::results::Results> {
+    let fresh = collect(study, plan, store, threads)?;
+    if let Ok(there) = report::results::Results::read(folder)
+        && there.manifest.settings_fingerprint == fresh.manifest.settings_fingerprint
+        && there.manifest.jobs == fresh.manifest.jobs
+        && there.predictions == fresh.predictions
+    {
+        return Ok(there);
+    }
+    fresh.write_sources(folder).with_context(|| format!("cannot write results to {}", folder.display()))?;
+    Ok(fresh)
+}

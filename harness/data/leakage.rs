@@ -1,0 +1,69 @@
+//! Sentences that training text shares with evaluation sets.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::nli;
+
+/// Identity of a sentence: 128 bits of BLAKE3 over its words, so that spacing does not hide a copy. Two of a billion
+/// sentences meet by chance with probability below 1e-20.
+pub fn sentence_key(sentence: &str) -> u128 {
+    key(&[sentence])
+}
+
+/// Identity of an ordered pair of sentences.
+pub fn pair_key(first: &str, second: &str) -> u128 {
+    key(&[first, second])
+}
+
+fn key(sentences: &[&str]) -> u128 {
+    let mut hasher = blake3::Hasher::new();
+    for sentence in sentences {
+        for word in sentence.split_whitespace() {
+            hasher.update(word.as_bytes());
+            hasher.update(b" ");
+        }
+        hasher.update(b"\t");
+    }
+    let hash = hasher.finalize();
+    u128::from_le_bytes(std::array::from_fn(|at| hash.as_bytes()[at]))
+}
+
+/// What a study evaluates on, after its text pipeline.
+#[derive(Debug, Default)]
+pub struct EvaluationText {
+    sentences: HashSet<u128>,
+    pairs: HashSet<u128>,
+}
+
+impl EvaluationText {
+    /// Adds the premises, hypotheses and pairs of an `examples.jsonl`.
+    pub fn add(&mut self, examples: &Path) -> Result<()> {
+        for example in nli::read_examples(examples)? {
+            self.sentences.insert(sentence_key(&example.premise));
+            self.sentences.insert(sentence_key(&example.hypothesis));
+            self.pairs
+                .insert(pair_key(&example.premise, &example.hypothesis));
+        }
+        Ok(())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.sentences.is_empty()
+    }
+
+    pub fn has_sentence(&self, sentence: &str) -> bool {
+        !self.is_empty() && self.has_sentence_key(sentence_key(sentence))
+    }
+
+    /// By a sentence's [`sentence_key`].
+    pub fn has_sentence_key(&self, key: u128) -> bool {
+        self.sentences.contains(&key)
+    }
+
+    pub fn has_pair(&self, premise: &str, hypothesis: &str) -> bool {
+        !self.is_empty() && self.pairs.contains(&pair_key(premise, hypothesis))
+    }
+}

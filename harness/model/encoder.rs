@@ -1,0 +1,231 @@
+//! A model on a device: evaluation, and the parts that training shares with it.
+
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use anyhow::{Result, ensure};
+use candle_core::Tensor;
+
+use super::batch::{Batch, Direction, LanguageModelBatch, Targets};
+use super::parameters::Model;
+use super::settings::Shape;
+use super::shards::{partition, shard_tokens};
+use super::trunk::{self, Activations, Context, Scratch, Shard, Stream};
+use super::weights::{Orientation, Weights};
+use crate::kernels::Device;
+use crate::kernels::buffer::Parts;
+use crate::kernels::vocabulary::LossSum;
+
+/// A place in the trunk where states leave it and gradients enter it.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Tap {
+    /// The normalised embeddings: the first layer's input.
+    Embeddings,
+    /// The output of a layer, counted from 1.
+    Layer(usize),
+    /// The output of the last layer.
+    Last,
+}
+
+impl Tap {
+    /// Layers to run before the tap.
+    pub fn depth(self, shape: &Shape) -> Result<usize> {
+        let layers = shape.settings.layers;
+        match self {
+            Tap::Embeddings => Ok(0),
+            Tap::Last => Ok(layers),
+            Tap::Layer(layer) => {
+                ensure!(
+                    (1..=layers).contains(&layer),
+                    "the model has no layer {layer}; its layers are 1 to {layers}"
+                );
+                Ok(layer)
+            }
+        }
+    }
+}
+
+/// A model with its device and buffers. Evaluation takes `&self`: it touches no random stream and nothing that
+/// training keeps.
+pub struct Encoder {
+    model: Model,
+    device: Device,
+    forward_weights: OnceLock<Weights>,
+    backward_weights: OnceLock<Weights>,
+    /// Memory of weights packed for parameters that have changed since.
+    spare_weights: Mutex<Vec<Weights>>,
+    scratch: Mutex<Vec<Scratch>>,
+    evaluation: Mutex<Vec<Activations>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Encoder {
+    pub fn new(model: Model, device: &Device) -> Encoder {
+        Encoder {
+            model,
+            device: device.clone(),
+            forward_weights: OnceLock::new(),
+            backward_weights: OnceLock::new(),
+            spare_weights: Mutex::default(),
+            scratch: Mutex::default(),
+            evaluation: Mutex::default(),
+        }
+    }
+
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    pub fn into_model(self) -> Model {
+        self.model
+    }
+
+    pub fn shape(&self) -> &Shape {
+        self.model.shape()
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The states at `tap`, [tokens, hidden], without dropout.
+    pub fn predict(&self, batch: &Batch, direction: Direction, tap: Tap) -> Result<Tensor> {
+        batch.validate(self.shape())?;
+        let depth = tap.depth(self.shape())?;
+        let hidden = self.shape().settings.hidden;
+        let mut states = vec![0f32; batch.token_count() * hidden];
+        let parts = Parts::new(&mut states);
+        self.evaluate(batch, direction, depth, |_, shard, activations, _| {
+            let rows = shard.rows();
+            // Safety: shards do not share rows.
+            let out = unsafe { parts.range(rows.start * hidden..rows.end * hidden) };
+            out.copy_from_slice(activations.states(depth));
+        });
+        Ok(Tensor::from_vec(
+            states,
+            (batch.token_count(), hidden),
+            self.device.candle(),
+        )?)
+    }
+
+    /// The loss of a batch without dropout, in nats.
+    pub fn language_model_loss(&self, input: &LanguageModelBatch) -> Result<LossSum> {
+        input.validate(self.shape())?;
+        let depth = self.shape().settings.layers;
+        let losses = Mutex::new(Vec::new());
+        self.evaluate(
+            &input.batch,
+            input.direction,
+            depth,
+            |context, shard, activations, scratch| {
+                let (indices, labels) = targets_of(&input.targets, &shard.rows());
+                let loss = trunk::language_model_loss(
+                    context,
+                    activations.states(depth),
+                    indices,
+                    labels,
+                    None,
+                    scratch,
+                );
+                lock(&losses).push((shard.sequences.start, loss));
+            },
+        );
+        let mut losses = losses.into_inner().unwrap_or_else(PoisonError::into_inner);
+        losses.sort_by_key(|(first, _)| *first);
+        let mut total = LossSum::default();
+        losses.into_iter().for_each(|(_, loss)| total.add(loss));
+        Ok(total)
+    }
+
+    fn evaluate(
+        &self,
+        batch: &Batch,
+        direction: Direction,
+        depth: usize,
+        then: impl Fn(&Context, &Shard, &Activations, &mut Scratch) + Sync,
+    ) {
+        let shards = partition(batch, shard_tokens(batch.token_count()));
+        let context = self.context(direction, None);
+        self.device.pool().each(shards.len(), |index| {
+            let shard = Shard {
+                batch,
+                sequences: shards[index].clone(),
+                tokens_before: 0,
+            };
+            let mut scratch = self.take_scratch();
+            let mut activations = lock(&self.evaluation)
+                .pop()
+                .unwrap_or_else(Activations::for_evaluation);
+            trunk::forward(&context, &shard, depth, &mut activations, &mut scratch);
+            then(&context, &shard, &activations, &mut scratch);
+            lock(&self.evaluation).push(activations);
+            self.return_scratch(scratch);
+        });
+    }
+
+    pub(crate) fn context(&self, direction: Direction, stream: Option<Stream>) -> Context<'_> {
+        Context {
+            shape: self.model.shape(),
+            layout: self.model.layout(),
+            values: self.model.values(),
+            forward_weights: self.weights(&self.forward_weights, Orientation::Forward),
+            direction,
+            stream,
+        }
+    }
+
+    pub(crate) fn backward_weights(&self) -> &Weights {
+        self.weights(&self.backward_weights, Orientation::Backward)
+    }
+
+    fn weights<'a>(&self, cell: &'a OnceLock<Weights>, orientation: Orientation) -> &'a Weights {
+        cell.get_or_init(|| {
+            let memory = lock(&self.spare_weights).pop().unwrap_or_default();
+            memory.packed(
+                self.model.layout(),
+                self.model.values(),
+                orientation,
+                &self.device,
+            )
+        })
+    }
+
+    /// The parameters, to be changed: weights are packed anew when next needed.
+    pub(crate) fn values_mut(&mut self) -> &mut [f32] {
+        let packed = [self.forward_weights.take(), self.backward_weights.take()];
+        lock(&self.spare_weights).extend(packed.into_iter().flatten());
+        self.model.values_mut()
+    }
+
+    pub(crate) fn take_scratch(&self) -> Scratch {
+        lock(&self.scratch).pop().unwrap_or_default()
+    }
+
+    pub(crate) fn return_scratch(&self, scratch: Scratch) {
+        lock(&self.scratch).push(scratch);
+    }
+}
+
+/// The targets among `rows`, counted from its start.
+pub(crate) fn targets_of<'a>(
+    targets: &'a Targets,
+    rows: &Range<usize>,
+) -> (impl Iterator<Item = usize> + use<'a>, &'a [u32]) {
+    let first = targets
+        .indices
+        .partition_point(|&index| (index as usize) < rows.start);
+    let last = targets
+        .indices
+        .partition_point(|&index| (index as usize) < rows.end);
+    let start = rows.start;
+    let indices = targets.indices[first..last]
+        .iter()
+        .map(move |&index| index as usize - start);
+    (indices, &targets.labels[first..last])
+}

@@ -1,0 +1,199 @@
+//! The size of a model, what it costs, and which sizes make sense.
+
+use super::layout::Layout;
+
+/// Section `model` of a study: a post-norm transformer encoder as in XLM.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSettings {
+    /// Transformer layers.
+    pub layers: usize,
+    /// Width of the hidden states; a multiple of `heads`.
+    pub hidden: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Width inside the feed-forward blocks; the papers use 4 times `hidden`.
+    pub feed_forward: usize,
+    /// Longest sequence, in tokens (learned positions). XLM: 512.
+    #[serde(default = "default_positions")]
+    pub positions: usize,
+    /// Dropout rate of embeddings and sublayer outputs, 0 to below 1. XLM: 0.1.
+    #[serde(default = "default_dropout")]
+    pub dropout: f32,
+    /// Dropout rate of attention probabilities, 0 to below 1. XLM: 0.1.
+    #[serde(default = "default_dropout")]
+    pub attention_dropout: f32,
+    /// Whether a learned embedding of the language is added to every token. XLM-15: yes; XLM-17, XLM-R: no.
+    pub language_embeddings: bool,
+}
+
+fn default_positions() -> usize {
+    512
+}
+
+fn default_dropout() -> f32 {
+    0.1
+}
+
+/// What is wrong with a setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The setting's name within its section.
+    pub field: &'static str,
+    pub problem: String,
+    pub remedy: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            formatter,
+            "`{}` {}; {}",
+            self.field, self.problem, self.remedy
+        )
+    }
+}
+
+/// Largest value of any size: products of two stay far from overflow, and no model has more.
+const LARGEST: usize = 1 << 24;
+
+impl ModelSettings {
+    /// Every problem at once; none means that a model of these settings can be built.
+    pub fn validate(&self) -> Result<(), Vec<Problem>> {
+        let mut problems = Vec::new();
+        let sizes = [
+            ("layers", self.layers),
+            ("hidden", self.hidden),
+            ("heads", self.heads),
+            ("feed_forward", self.feed_forward),
+            ("positions", self.positions),
+        ];
+        for (field, value) in sizes {
+            if !(1..=LARGEST).contains(&value) {
+                problems.push(Problem {
+                    field,
+                    problem: format!("is {value}"),
+                    remedy: format!("use a number from 1 to {LARGEST}"),
+                });
+            }
+        }
+        if self.heads > 0 && self.hidden % self.heads != 0 {
+            problems.push(Problem {
+                field: "hidden",
+                problem: format!(
+                    "is {}, which {} heads do not divide",
+                    self.hidden, self.heads
+                ),
+                remedy: format!("use a multiple of {}", self.heads),
+            });
+        }
+        for (field, value) in [
+            ("dropout", self.dropout),
+            ("attention_dropout", self.attention_dropout),
+        ] {
+            if !(0.0..1.0).contains(&value) {
+                problems.push(Problem {
+                    field,
+                    problem: format!("is {value}"),
+                    remedy: "use a rate from 0 to below 1".to_owned(),
+                });
+            }
+        }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(problems)
+        }
+    }
+}
+
+/// Settings together with what the data decides.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shape {
+    pub settings: ModelSettings,
+    /// Tokens in the vocabulary, special ones included.
+    pub vocabulary: usize,
+    /// Languages that a token can be in.
+    pub languages: usize,
+}
+
+impl Shape {
+    /// Number of trained values.
+    pub fn parameters(&self) -> usize {
+        Layout::new(self)
+            .entries
+            .iter()
+            .map(|entry| entry.dims.iter().product::<usize>())
+            .sum()
+    }
+
+    /// Floating-point operations of a training step per token of a sequence of `length`, every position predicted:
+    /// two per weight and pass, with one forward and two backward passes. An upper estimate for masked models.
+    pub fn training_flops_per_token(&self, length: usize) -> f64 {
+        let s = &self.settings;
+        let linear = s.layers * (4 * s.hidden * s.hidden + 2 * s.hidden * s.feed_forward);
+        let attention = 2 * s.layers * length * s.hidden;
+        6.0 * (linear + attention + self.vocabulary * s.hidden) as f64
+    }
+
+    /// Bytes that a training step over `tokens` tokens of one shard holds: parameters, gradient, two moments,
+    /// packed weights, and the activations of that shard. An estimate; multiply the activations by the threads.
+    pub fn training_bytes(&self, tokens: usize) -> u64 {
+        let s = &self.settings;
+        let layer_weights = s.layers * (4 * s.hidden * s.hidden + 2 * s.hidden * s.feed_forward);
+        let per_token = (s.layers + 1) * (8 * s.hidden + 2 * s.feed_forward)
+            + s.layers * s.heads * s.positions.min(tokens);
+        4 * (4 * self.parameters() + 2 * layer_weights + tokens * per_token) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tiny() -> ModelSettings {
+        ModelSettings {
+            layers: 2,
+            hidden: 8,
+            heads: 2,
+            feed_forward: 16,
+            positions: 10,
+            dropout: 0.1,
+            attention_dropout: 0.1,
+            language_embeddings: true,
+        }
+    }
+
+    #[test]
+    fn every_problem_is_reported_with_its_field() {
+        assert!(tiny().validate().is_ok());
+        let broken = ModelSettings {
+            heads: 3,
+            layers: 0,
+            dropout: f32::NAN,
+            attention_dropout: 1.0,
+            ..tiny()
+        };
+        let fields: Vec<_> = broken
+            .validate()
+            .unwrap_err()
+            .iter()
+            .map(|problem| problem.field)
+            .collect();
+        assert_eq!(fields, ["layers", "hidden", "dropout", "attention_dropout"]);
+        assert!(ModelSettings { heads: 0, ..tiny() }.validate().is_err());
+    }
+
+    #[test]
+    fn parameters_are_counted() {
+        let shape = Shape {
+            settings: tiny(),
+            vocabulary: 20,
+            languages: 3,
+        };
+        let embeddings = 20 * 8 + 10 * 8 + 3 * 8 + 2 * 8 + 20;
+        let layer = 4 * (8 * 8 + 8) + (8 * 16 + 16) + (16 * 8 + 8) + 4 * 8;
+        assert_eq!(shape.parameters(), embeddings + 2 * layer);
+    }
+}

@@ -1,0 +1,797 @@
+//! Forward and backward of one shard through the trunk: embeddings, then post-norm transformer layers
+//! (Lample and Conneau 2019; Vaswani et al. 2017), written out by hand.
+
+use std::ops::Range;
+
+use super::batch::{Batch, Direction};
+use super::layout::{Layout, Linear};
+use super::settings::Shape;
+use super::tickets::{Lent, Tickets};
+use super::weights::{Product, Weights};
+use crate::kernels::attention::{self, Attention, AttentionScratch};
+use crate::kernels::buffer::Buffer;
+use crate::kernels::dropout::Dropout;
+use crate::kernels::embedding::{Lookup, NormaliseEmbeddings, NormaliseEmbeddingsBackward};
+use crate::kernels::gelu::{Gelu, GeluBackward};
+use crate::kernels::lanes::vectorised;
+use crate::kernels::matmul::{Matrix, Write, multiply, pack, packed_length};
+use crate::kernels::normalise::{
+    AddInto, ColumnSums, NormaliseResidual, NormaliseResidualBackward,
+};
+use crate::kernels::vocabulary::{self, LossSum, Output, VocabularyScratch};
+
+/// What all shards of a pass share.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    pub shape: &'a Shape,
+    pub layout: &'a Layout,
+    pub values: &'a [f32],
+    pub forward_weights: &'a Weights,
+    pub direction: Direction,
+    /// `None` without dropout: evaluation.
+    pub stream: Option<Stream>,
+}
+
+/// The name of a pass's dropout masks.
+#[derive(Debug, Clone, Copy)]
+pub struct Stream {
+    pub key: u64,
+    pub step: u64,
+    pub pass: u32,
+}
+
+/// Whole sequences of a batch.
+#[derive(Clone)]
+pub struct Shard<'a> {
+    pub batch: &'a Batch,
+    pub sequences: Range<usize>,
+    /// Tokens of the step before the batch: dropout names rows by their place in the step.
+    pub tokens_before: usize,
+}
+
+impl<'a> Shard<'a> {
+    /// Rows of the batch's tokens.
+    pub fn rows(&self) -> Range<usize> {
+        self.offsets()[0] as usize..self.offsets()[self.sequences.len()] as usize
+    }
+
+    fn offsets(&self) -> &'a [u32] {
+        &self.batch.offsets[self.sequences.start..=self.sequences.end]
+    }
+
+    fn first_row(&self) -> u64 {
+        (self.tokens_before + self.rows().start) as u64
+    }
+}
+
+/// Places where dropout is applied; numbers enter the masks.
+#[derive(Clone, Copy)]
+enum Site {
+    Embeddings,
+    Probabilities(usize),
+    Attention(usize),
+    FeedForward(usize),
+}
+
+impl Context<'_> {
+    fn dropout(&self, site: Site) -> Option<Dropout> {
+        let Stream { key, step, pass } = self.stream?;
+        let settings = &self.shape.settings;
+        let (rate, number) = match site {
+            Site::Embeddings => (settings.dropout, 0),
+            Site::Probabilities(layer) => (settings.attention_dropout, 3 * layer + 1),
+            Site::Attention(layer) => (settings.dropout, 3 * layer + 2),
+            Site::FeedForward(layer) => (settings.dropout, 3 * layer + 3),
+        };
+        Dropout::new(rate, key, step, pass, number as u32)
+    }
+
+    fn attention<'s>(&self, shard: &Shard<'s>, layer: usize) -> Attention<'s> {
+        Attention {
+            hidden: self.shape.settings.hidden,
+            heads: self.shape.settings.heads,
+            causal: self.direction == Direction::Causal,
+            offsets: shard.offsets(),
+            dropout: self.dropout(Site::Probabilities(layer)),
+            first_row: shard.first_row(),
+        }
+    }
+
+    fn of(&self, range: &Range<usize>) -> &[f32] {
+        &self.values[range.clone()]
+    }
+
+    /// The tied output layer.
+    pub fn output(&self) -> Output<'_> {
+        Output {
+            table: self.of(&self.layout.token),
+            bias: self.of(&self.layout.output_bias),
+            hidden: self.shape.settings.hidden,
+        }
+    }
+}
+
+/// What a shard's forward leaves for its backward. With one layer and two states kept, layers take turns in them:
+/// evaluation.
+pub struct Activations {
+    /// States after the embeddings and after each layer: [tokens, hidden].
+    states: Vec<Buffer>,
+    layers: Vec<LayerActivations>,
+    embedding_normalised: Buffer,
+    embedding_inverse: Buffer,
+}
+
+#[derive(Default)]
+struct LayerActivations {
+    /// [tokens, 3 hidden]: query, key, value.
+    projected: Buffer,
+    probabilities: Buffer,
+    context: Buffer,
+    attention_normalised: Buffer,
+    attention_inverse: Buffer,
+    /// States between attention and feed-forward.
+    middle: Buffer,
+    /// [tokens, feed_forward]: GELU and its derivative.
+    inner: Buffer,
+    slopes: Buffer,
+    outer_normalised: Buffer,
+    outer_inverse: Buffer,
+}
+
+impl Activations {
+    fn keeping(layers: usize) -> Activations {
+        Activations {
+            states: (0..layers + 1).map(|_| Buffer::default()).collect(),
+            layers: (0..layers.max(1))
+                .map(|_| LayerActivations::default())
+                .collect(),
+            embedding_normalised: Buffer::default(),
+            embedding_inverse: Buffer::default(),
+        }
+    }
+
+    /// For training: everything is kept.
+    pub fn for_training(shape: &Shape) -> Activations {
+        Activations::keeping(shape.settings.layers)
+    }
+
+    /// For evaluation: what the next layer needs.
+    pub fn for_evaluation() -> Activations {
+        Activations::keeping(1)
+    }
+
+    /// States after `depth` layers, 0 for the embeddings.
+    pub fn states(&self, depth: usize) -> &[f32] {
+        &self.states[depth % self.states.len()]
+    }
+}
+
+/// Buffers that hold nothing between shards.
+#[derive(Default)]
+pub struct Scratch {
+    attention: AttentionScratch,
+    vocabulary: VocabularyScratch,
+    /// [tokens, hidden]
+    update: Buffer,
+    gradient: Buffer,
+    /// [tokens, feed_forward or 3 hidden]
+    wide: Buffer,
+    first_panels: Buffer,
+    second_panels: Buffer,
+    /// Gradients of biases, scales and shifts of one block.
+    inner_bias: Buffer,
+    outer_bias: Buffer,
+    scale: Buffer,
+    shift: Buffer,
+    target_states: Buffer,
+    target_gradient: Buffer,
+}
+
+/// Blocks of the gradient as [`Tickets`] count them.
+pub fn gradient_blocks(layout: &Layout) -> Vec<Range<usize>> {
+    let mut blocks = vec![
+        layout.output_block.clone(),
+        layout.embedding_norm_block.clone(),
+    ];
+    for layer in &layout.layers {
+        blocks.push(layer.attention_block.clone());
+        blocks.push(layer.feed_forward_block.clone());
+    }
+    blocks
+}
+
+const OUTPUT_BLOCK: usize = 0;
+const EMBEDDING_BLOCK: usize = 1;
+
+fn attention_block(layer: usize) -> usize {
+    2 + 2 * layer
+}
+
+fn feed_forward_block(layer: usize) -> usize {
+    3 + 2 * layer
+}
+
+/// Runs the embeddings and the first `depth` layers.
+pub fn forward(
+    context: &Context,
+    shard: &Shard,
+    depth: usize,
+    activations: &mut Activations,
+    scratch: &mut Scratch,
+) {
+    let rows = shard.rows();
+    let hidden = context.shape.settings.hidden;
+    let tokens = rows.len();
+    let Activations {
+        states,
+        layers,
+        embedding_normalised,
+        embedding_inverse,
+    } = activations;
+    for state in states.iter_mut() {
+        state.resize(tokens * hidden);
+    }
+    embedding_normalised.resize(tokens * hidden);
+    embedding_inverse.resize(tokens);
+    let layout = context.layout;
+    let lookup = |table: &Range<usize>, indices| Lookup {
+        table: &context.values[table.clone()],
+        indices,
+    };
+    vectorised(NormaliseEmbeddings {
+        token: lookup(&layout.token, &shard.batch.tokens[rows.clone()]),
+        position: lookup(&layout.position, &shard.batch.positions[rows.clone()]),
+        language: layout
+            .language
+            .as_ref()
+            .map(|table| lookup(table, &shard.batch.languages[rows.clone()])),
+        dropout: context.dropout(Site::Embeddings),
+        first_row: shard.first_row(),
+        scale: context.of(&layout.embedding_norm.scale),
+        shift: context.of(&layout.embedding_norm.shift),
+        normalised: embedding_normalised,
+        inverse: embedding_inverse,
+        out: &mut states[0],
+    });
+    let (kept_states, kept_layers) = (states.len(), layers.len());
+    for layer in 0..depth {
+        let (from, to) = (layer % kept_states, (layer + 1) % kept_states);
+        // Lent out for the call: a layer reads one state and writes another.
+        let input = std::mem::take(&mut states[from]);
+        layer_forward(
+            context,
+            shard,
+            layer,
+            &input,
+            &mut layers[layer % kept_layers],
+            &mut states[to],
+            scratch,
+        );
+        states[from] = input;
+    }
+}
+
+fn layer_forward(
+    context: &Context,
+    shard: &Shard,
+    index: usize,
+    input: &[f32],
+    kept: &mut LayerActivations,
+    output: &mut [f32],
+    scratch: &mut Scratch,
+) {
+    let settings = &context.shape.settings;
+    let (hidden, wide, tokens) = (settings.hidden, settings.feed_forward, shard.rows().len());
+    let layer = &context.layout.layers[index];
+    let weights = context.forward_weights;
+    kept.projected.resize(tokens * 3 * hidden);
+    kept.probabilities.resize(attention::probabilities_length(
+        settings.heads,
+        shard.offsets(),
+    ));
+    kept.context.resize(tokens * hidden);
+    kept.attention_normalised.resize(tokens * hidden);
+    kept.attention_inverse.resize(tokens);
+    kept.middle.resize(tokens * hidden);
+    kept.inner.resize(tokens * wide);
+    kept.slopes.resize(tokens * wide);
+    kept.outer_normalised.resize(tokens * hidden);
+    kept.outer_inverse.resize(tokens);
+    scratch.update.resize(tokens * hidden);
+
+    let bias = context.of(&layer.projection.bias);
+    for row in kept.projected.chunks_exact_mut(3 * hidden) {
+        row.copy_from_slice(bias);
+    }
+    let panels = weights.panels(index, Product::Projection);
+    apply(
+        tokens,
+        &layer.projection,
+        input,
+        panels,
+        &mut kept.projected,
+        Write::Add,
+    );
+    attention::forward(
+        context.attention(shard, index),
+        &kept.projected,
+        &mut kept.probabilities,
+        &mut kept.context,
+        &mut scratch.attention,
+    );
+    let panels = weights.panels(index, Product::AttentionOutput);
+    apply(
+        tokens,
+        &layer.attention_output,
+        &kept.context,
+        panels,
+        &mut scratch.update,
+        Write::Replace,
+    );
+    vectorised(NormaliseResidual {
+        residual: input,
+        update: &scratch.update,
+        bias: context.of(&layer.attention_output.bias),
+        dropout: context.dropout(Site::Attention(index)),
+        first_row: shard.first_row(),
+        scale: context.of(&layer.attention_norm.scale),
+        shift: context.of(&layer.attention_norm.shift),
+        normalised: &mut kept.attention_normalised,
+        inverse: &mut kept.attention_inverse,
+        out: &mut kept.middle,
+    });
+    let panels = weights.panels(index, Product::Inner);
+    apply(
+        tokens,
+        &layer.inner,
+        &kept.middle,
+        panels,
+        &mut kept.inner,
+        Write::Replace,
+    );
+    vectorised(Gelu {
+        values: &mut kept.inner,
+        slopes: &mut kept.slopes,
+        bias: context.of(&layer.inner.bias),
+    });
+    let panels = weights.panels(index, Product::Outer);
+    apply(
+        tokens,
+        &layer.outer,
+        &kept.inner,
+        panels,
+        &mut scratch.update,
+        Write::Replace,
+    );
+    vectorised(NormaliseResidual {
+        residual: &kept.middle,
+        update: &scratch.update,
+        bias: context.of(&layer.outer.bias),
+        dropout: context.dropout(Site::FeedForward(index)),
+        first_row: shard.first_row(),
+        scale: context.of(&layer.feed_forward_norm.scale),
+        shift: context.of(&layer.feed_forward_norm.shift),
+        normalised: &mut kept.outer_normalised,
+        inverse: &mut kept.outer_inverse,
+        out: output,
+    });
+}
+
+/// out (+)= input . weight^T
+fn apply(
+    tokens: usize,
+    linear: &Linear,
+    input: &[f32],
+    panels: &[f32],
+    out: &mut [f32],
+    write: Write,
+) {
+    let Linear {
+        inputs, outputs, ..
+    } = *linear;
+    multiply(
+        tokens,
+        inputs,
+        outputs,
+        Matrix::rows(input, inputs),
+        panels,
+        out,
+        outputs,
+        write,
+    );
+}
+
+/// input_gradient (+)= output_gradient . weight
+fn apply_backward(
+    tokens: usize,
+    linear: &Linear,
+    output_gradient: &[f32],
+    panels: &[f32],
+    input_gradient: &mut [f32],
+    write: Write,
+) {
+    let Linear {
+        inputs, outputs, ..
+    } = *linear;
+    let left = Matrix::rows(output_gradient, outputs);
+    multiply(
+        tokens,
+        outputs,
+        inputs,
+        left,
+        panels,
+        input_gradient,
+        inputs,
+        write,
+    );
+}
+
+/// Packs a linear layer's inputs for [`add_weight_gradient`].
+fn pack_inputs(tokens: usize, linear: &Linear, input: &[f32], panels: &mut Buffer) {
+    panels.resize(packed_length(tokens, linear.inputs));
+    pack(
+        Matrix::rows(input, linear.inputs),
+        tokens,
+        linear.inputs,
+        panels,
+    );
+}
+
+/// weight gradient += output_gradient^T . input; bias gradient += `bias`.
+fn add_weight_gradient(
+    tokens: usize,
+    linear: &Linear,
+    output_gradient: &[f32],
+    input_panels: &[f32],
+    bias: &[f32],
+    lent: &mut Lent,
+) {
+    let Linear {
+        inputs, outputs, ..
+    } = *linear;
+    let left = Matrix::columns(output_gradient, outputs);
+    multiply(
+        outputs,
+        tokens,
+        inputs,
+        left,
+        input_panels,
+        lent.at(&linear.weight),
+        inputs,
+        Write::Add,
+    );
+    vectorised(AddInto {
+        target: lent.at(&linear.bias),
+        source: bias,
+    });
+}
+
+/// What a shard's backward needs besides its activations.
+#[derive(Clone, Copy)]
+pub struct Backward<'a> {
+    pub weights: &'a Weights,
+    pub tickets: &'a Tickets<'a>,
+    /// The shard's place in the order of the step.
+    pub turn: usize,
+}
+
+/// Cross-entropy of the shard's targets (`indices` count from the shard's first row). With `backward`, adds the
+/// output layer's gradients times `weight` and leaves the states' gradient in `scratch` for [`backward`].
+pub fn language_model_loss(
+    context: &Context,
+    states: &[f32],
+    indices: impl Iterator<Item = usize>,
+    labels: &[u32],
+    backward: Option<(&Backward, f32)>,
+    scratch: &mut Scratch,
+) -> LossSum {
+    let hidden = context.shape.settings.hidden;
+    let output = context.output();
+    let indices: Vec<usize> = indices.collect();
+    scratch.target_states.resize(labels.len() * hidden);
+    scratch.target_gradient.resize(labels.len() * hidden);
+    for (row, &index) in scratch.target_states.chunks_exact_mut(hidden).zip(&indices) {
+        row.copy_from_slice(&states[index * hidden..(index + 1) * hidden]);
+    }
+    let mut total = LossSum::default();
+    let mut lent = None;
+    let block = vocabulary::block_rows(context.shape.vocabulary);
+    for first in (0..labels.len()).step_by(block) {
+        let labels = &labels[first..labels.len().min(first + block)];
+        let range = first * hidden..(first + labels.len()) * hidden;
+        let states = &scratch.target_states[range.clone()];
+        let weight = backward.map_or(1.0, |(_, weight)| weight);
+        total.add(vocabulary::loss(
+            output,
+            states,
+            labels,
+            weight,
+            &mut scratch.vocabulary,
+        ));
+        if let Some((backward, _)) = backward {
+            let gradient = &mut scratch.target_gradient[range];
+            vocabulary::states_gradient(output, labels.len(), gradient, &mut scratch.vocabulary);
+            let lent =
+                lent.get_or_insert_with(|| backward.tickets.wait(OUTPUT_BLOCK, backward.turn));
+            let (table, bias) = lent
+                .split_at_mut(context.layout.output_bias.start - context.layout.output_block.start);
+            vocabulary::add_table_gradient(
+                output,
+                states,
+                labels.len(),
+                table,
+                bias,
+                &mut scratch.vocabulary,
+            );
+        }
+    }
+    if let Some((backward, _)) = backward {
+        // A shard without targets passes its turn on.
+        drop(lent.unwrap_or_else(|| backward.tickets.wait(OUTPUT_BLOCK, backward.turn)));
+        scratch.gradient.clear_to(states.len());
+        for (row, &index) in scratch.target_gradient.chunks_exact(hidden).zip(&indices) {
+            scratch.gradient[index * hidden..(index + 1) * hidden].copy_from_slice(row);
+        }
+    }
+    total
+}
+
+/// Sets the gradient of the states that [`backward`] starts from.
+pub fn start_gradient(gradient: Option<&[f32]>, length: usize, scratch: &mut Scratch) {
+    match gradient {
+        Some(gradient) => {
+            scratch.gradient.resize(length);
+            scratch.gradient.copy_from_slice(gradient);
+        }
+        None => scratch.gradient.clear_to(length),
+    }
+}
+
+/// Goes back from the states after `depth` layers to the embeddings: adds all parameters' gradients, and writes that
+/// of the summed embeddings to `embedding_gradient` [tokens, hidden]. `tap(depth)` is a gradient that enters there.
+pub fn backward<'t>(
+    context: &Context,
+    shard: &Shard,
+    depth: usize,
+    activations: &Activations,
+    backward: &Backward,
+    tap: impl Fn(usize) -> Option<&'t [f32]>,
+    embedding_gradient: &mut [f32],
+    scratch: &mut Scratch,
+) {
+    for layer in (0..depth).rev() {
+        let (input, kept) = (activations.states(layer), &activations.layers[layer]);
+        feed_forward_backward(context, shard, layer, kept, backward, scratch);
+        attention_backward(context, shard, layer, input, kept, backward, scratch);
+        if let Some(gradient) = tap(layer) {
+            vectorised(AddInto {
+                target: &mut scratch.gradient,
+                source: gradient,
+            });
+        }
+    }
+    let norm = &context.layout.embedding_norm;
+    let hidden = context.shape.settings.hidden;
+    scratch.scale.resize(hidden);
+    scratch.shift.resize(hidden);
+    embedding_gradient.copy_from_slice(&scratch.gradient);
+    vectorised(NormaliseEmbeddingsBackward {
+        gradient: embedding_gradient,
+        normalised: &activations.embedding_normalised,
+        inverse: &activations.embedding_inverse,
+        dropout: context.dropout(Site::Embeddings),
+        first_row: shard.first_row(),
+        scale: context.of(&norm.scale),
+        scale_gradient: &mut scratch.scale,
+        shift_gradient: &mut scratch.shift,
+    });
+    let mut lent = backward.tickets.wait(EMBEDDING_BLOCK, backward.turn);
+    vectorised(AddInto {
+        target: lent.at(&norm.scale),
+        source: &scratch.scale,
+    });
+    vectorised(AddInto {
+        target: lent.at(&norm.shift),
+        source: &scratch.shift,
+    });
+}
+
+/// `scratch.gradient`: from the layer's output to the states between its blocks.
+fn feed_forward_backward(
+    context: &Context,
+    shard: &Shard,
+    index: usize,
+    kept: &LayerActivations,
+    backward: &Backward,
+    scratch: &mut Scratch,
+) {
+    let settings = &context.shape.settings;
+    let (hidden, wide, tokens) = (settings.hidden, settings.feed_forward, shard.rows().len());
+    let layer = &context.layout.layers[index];
+    scratch.update.resize(tokens * hidden);
+    scratch.wide.resize(tokens * wide);
+    scratch.inner_bias.resize(wide);
+    scratch.outer_bias.resize(hidden);
+    scratch.scale.resize(hidden);
+    scratch.shift.resize(hidden);
+    vectorised(NormaliseResidualBackward {
+        gradient: &mut scratch.gradient,
+        normalised: &kept.outer_normalised,
+        inverse: &kept.outer_inverse,
+        dropout: context.dropout(Site::FeedForward(index)),
+        first_row: shard.first_row(),
+        scale: context.of(&layer.feed_forward_norm.scale),
+        update_gradient: &mut scratch.update,
+        bias_gradient: &mut scratch.outer_bias,
+        scale_gradient: &mut scratch.scale,
+        shift_gradient: &mut scratch.shift,
+    });
+    let panels = backward.weights.panels(index, Product::Outer);
+    apply_backward(
+        tokens,
+        &layer.outer,
+        &scratch.update,
+        panels,
+        &mut scratch.wide,
+        Write::Replace,
+    );
+    vectorised(GeluBackward {
+        gradient: &mut scratch.wide,
+        slopes: &kept.slopes,
+        bias_gradient: &mut scratch.inner_bias,
+    });
+    let panels = backward.weights.panels(index, Product::Inner);
+    apply_backward(
+        tokens,
+        &layer.inner,
+        &scratch.wide,
+        panels,
+        &mut scratch.gradient,
+        Write::Add,
+    );
+    pack_inputs(tokens, &layer.outer, &kept.inner, &mut scratch.first_panels);
+    pack_inputs(
+        tokens,
+        &layer.inner,
+        &kept.middle,
+        &mut scratch.second_panels,
+    );
+    let mut lent = backward
+        .tickets
+        .wait(feed_forward_block(index), backward.turn);
+    let norm = &layer.feed_forward_norm;
+    vectorised(AddInto {
+        target: lent.at(&norm.scale),
+        source: &scratch.scale,
+    });
+    vectorised(AddInto {
+        target: lent.at(&norm.shift),
+        source: &scratch.shift,
+    });
+    let Scratch {
+        update,
+        wide,
+        first_panels,
+        second_panels,
+        inner_bias,
+        outer_bias,
+        ..
+    } = scratch;
+    add_weight_gradient(
+        tokens,
+        &layer.outer,
+        update,
+        first_panels,
+        outer_bias,
+        &mut lent,
+    );
+    add_weight_gradient(
+        tokens,
+        &layer.inner,
+        wide,
+        second_panels,
+        inner_bias,
+        &mut lent,
+    );
+}
+
+/// `scratch.gradient`: from the states between the layer's blocks to its input.
+fn attention_backward(
+    context: &Context,
+    shard: &Shard,
+    index: usize,
+    input: &[f32],
+    kept: &LayerActivations,
+    backward: &Backward,
+    scratch: &mut Scratch,
+) {
+    let (hidden, tokens) = (context.shape.settings.hidden, shard.rows().len());
+    let layer = &context.layout.layers[index];
+    scratch.wide.resize(tokens * 3 * hidden);
+    scratch.inner_bias.resize(3 * hidden);
+    vectorised(NormaliseResidualBackward {
+        gradient: &mut scratch.gradient,
+        normalised: &kept.attention_normalised,
+        inverse: &kept.attention_inverse,
+        dropout: context.dropout(Site::Attention(index)),
+        first_row: shard.first_row(),
+        scale: context.of(&layer.attention_norm.scale),
+        update_gradient: &mut scratch.update,
+        bias_gradient: &mut scratch.outer_bias,
+        scale_gradient: &mut scratch.scale,
+        shift_gradient: &mut scratch.shift,
+    });
+    let panels = backward.weights.panels(index, Product::AttentionOutput);
+    scratch.target_gradient.resize(tokens * hidden);
+    apply_backward(
+        tokens,
+        &layer.attention_output,
+        &scratch.update,
+        panels,
+        &mut scratch.target_gradient,
+        Write::Replace,
+    );
+    attention::backward(
+        context.attention(shard, index),
+        &kept.projected,
+        &kept.probabilities,
+        &scratch.target_gradient,
+        &mut scratch.wide,
+        &mut scratch.attention,
+    );
+    vectorised(ColumnSums {
+        values: &scratch.wide,
+        sums: &mut scratch.inner_bias,
+    });
+    let panels = backward.weights.panels(index, Product::Projection);
+    apply_backward(
+        tokens,
+        &layer.projection,
+        &scratch.wide,
+        panels,
+        &mut scratch.gradient,
+        Write::Add,
+    );
+    pack_inputs(
+        tokens,
+        &layer.attention_output,
+        &kept.context,
+        &mut scratch.first_panels,
+    );
+    pack_inputs(tokens, &layer.projection, input, &mut scratch.second_panels);
+    let mut lent = backward.tickets.wait(attention_block(index), backward.turn);
+    let norm = &layer.attention_norm;
+    vectorised(AddInto {
+        target: lent.at(&norm.scale),
+        source: &scratch.scale,
+    });
+    vectorised(AddInto {
+        target: lent.at(&norm.shift),
+        source: &scratch.shift,
+    });
+    let Scratch {
+        update,
+        wide,
+        first_panels,
+        second_panels,
+        inner_bias,
+        outer_bias,
+        ..
+    } = scratch;
+    add_weight_gradient(
+        tokens,
+        &layer.attention_output,
+        update,
+        first_panels,
+        outer_bias,
+        &mut lent,
+    );
+    add_weight_gradient(
+        tokens,
+        &layer.projection,
+        wide,
+        second_panels,
+        inner_bias,
+        &mut lent,
+    );
+}

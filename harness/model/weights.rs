@@ -1,0 +1,103 @@
+//! Weights of the layers packed as right operands, once for all shards of a step.
+
+use super::layout::{Layout, Linear};
+use crate::kernels::Device;
+use crate::kernels::buffer::{Buffer, Parts};
+use crate::kernels::matmul::{Matrix, pack, packed_length};
+
+/// Which product the weights are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Orientation {
+    /// outputs = inputs . weight^T
+    Forward,
+    /// input gradients = output gradients . weight
+    Backward,
+}
+
+/// The four products of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Product {
+    Projection,
+    AttentionOutput,
+    Inner,
+    Outer,
+}
+
+#[derive(Debug, Default)]
+pub struct Weights {
+    panels: Buffer,
+    /// Where the panels of (layer, product) start; the last entry is the end.
+    starts: Vec<usize>,
+}
+
+fn linears(layout: &Layout) -> Vec<&Linear> {
+    layout
+        .layers
+        .iter()
+        .flat_map(|layer| {
+            [
+                &layer.projection,
+                &layer.attention_output,
+                &layer.inner,
+                &layer.outer,
+            ]
+        })
+        .collect()
+}
+
+impl Weights {
+    /// Packs anew, in the memory of `self`.
+    pub fn packed(
+        mut self,
+        layout: &Layout,
+        values: &[f32],
+        orientation: Orientation,
+        device: &Device,
+    ) -> Weights {
+        let linears = linears(layout);
+        self.starts.clear();
+        let mut end = 0;
+        for linear in &linears {
+            self.starts.push(end);
+            end += match orientation {
+                Orientation::Forward => packed_length(linear.inputs, linear.outputs),
+                Orientation::Backward => packed_length(linear.outputs, linear.inputs),
+            }
+            .next_multiple_of(16);
+        }
+        self.starts.push(end);
+        self.panels.resize(end);
+        let starts = &self.starts;
+        let parts = Parts::new(&mut self.panels);
+        device.pool().each(linears.len(), |index| {
+            let linear = linears[index];
+            let weight = &values[linear.weight.clone()];
+            // Safety: the products' ranges do not overlap, and each is packed by one task.
+            let panels = unsafe { parts.range(starts[index]..starts[index + 1]) };
+            match orientation {
+                Orientation::Forward => {
+                    pack(
+                        Matrix::columns(weight, linear.inputs),
+                        linear.inputs,
+                        linear.outputs,
+                        panels,
+                    );
+                }
+                Orientation::Backward => {
+                    pack(
+                        Matrix::rows(weight, linear.inputs),
+                        linear.outputs,
+                        linear.inputs,
+                        panels,
+                    );
+                }
+            }
+        });
+        self
+    }
+
+    pub fn panels(&self, layer: usize, product: Product) -> &[f32] {
+        let index = 4 * layer + product as usize;
+        &self.panels[self.starts[index]..self.starts[index + 1]]
+    }
+}

@@ -1,0 +1,49 @@
+//! How fast a device trains: measured once in about a second, then remembered.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::kernels::Device;
+use crate::model::{Direction, ModelSettings, Shape};
+use crate::training::{Workload, measure};
+
+/// Small models do less per second than large ones: a rate is measured at the hidden size that is nearest in ratio.
+const HIDDEN_SIZES: [usize; 2] = [64, 256];
+/// Tokens of each of the sequences measured.
+const LENGTH: usize = 64;
+
+/// Floating-point operations of training per second at a hidden size, as [`Shape::training_flops_per_token`] counts them.
+/// `file` remembers the rates of devices; losing it costs a second.
+pub fn operations_per_second(device: &Device, hidden: usize, file: &Path) -> Result<f64> {
+    let size = if hidden * hidden <= HIDDEN_SIZES[0] * HIDDEN_SIZES[1] { HIDDEN_SIZES[0] } else { HIDDEN_SIZES[1] };
+    let name = format!("{}, {} threads, hidden {size}", device.description(), device.threads());
+    let mut rates: BTreeMap<String, f64> = fs::read(file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    if let Some(rate) = rates.get(&name).filter(|rate| rate.is_finite() && **rate > 0.0) {
+        return Ok(*rate);
+    }
+    let settings = ModelSettings {
+        layers: 2,
+        hidden: size,
+        heads: 4,
+        feed_forward: 4 * size,
+        positions: LENGTH,
+        dropout: 0.1,
+        attention_dropout: 0.1,
+        language_embeddings: true,
+    };
+    let shape = Shape { settings, vocabulary: 8 * size, languages: 2 };
+    let per_token = shape.training_flops_per_token(LENGTH);
+    let workload = Workload { shape, sequences: 32, length: LENGTH, predicted: 0.15, direction: Direction::Bidirectional, steps: 7 };
+    let rate = measure(&workload, device)?.tokens_per_second * per_token;
+    rates.insert(name, rate);
+    if let Some(folder) = file.parent().filter(|folder| folder.is_dir()) {
+        let beside = folder.join("layout.calibration.new");
+        if fs::write(&beside, serde_json::to_vec(&rates)?).is_ok() {
+            let _ = fs::rename(&beside, file);
+        }
+    }
+    Ok(rate)
+}

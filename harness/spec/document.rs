@@ -1,0 +1,553 @@
+//! A YAML document whose every value remembers the line it stands on.
+//!
+//! Study files are read in two steps. Here the text becomes a tree of [`Node`]s, so that profiles and variants can
+//! replace values by path; then a typed struct is read from the tree with serde, and whatever is wrong with a value is
+//! reported at the place that value came from, be it the base, a profile or a variant.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
+use serde_json::Value as Json;
+use serde_yaml::Spanned;
+
+/// Where a value starts: line and column from 1; 0 when unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord)]
+pub struct Place {
+    pub line: u32,
+    pub column: u32,
+}
+
+/// A value and where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    pub value: Value,
+    pub place: Place,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    Null,
+    Bool(bool),
+    Integer(i64),
+    Float(f64),
+    String(String),
+    Sequence(Vec<Node>),
+    /// In the order of the file.
+    Mapping(Vec<(Key, Node)>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    pub name: String,
+    pub place: Place,
+}
+
+/// What is wrong, and where in the document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DocumentError {
+    pub message: String,
+    pub place: Option<Place>,
+}
+
+impl fmt::Display for DocumentError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for DocumentError {}
+
+impl de::Error for DocumentError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self { message: message.to_string(), place: None }
+    }
+
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        Self { message: unknown("field", field, expected), place: None }
+    }
+
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        Self { message: unknown("value", variant, expected), place: None }
+    }
+}
+
+fn unknown(what: &str, name: &str, expected: &[&str]) -> String {
+    let mut message = format!("unknown {what} `{name}`");
+    if let Some(near) = nearest(name, expected.iter().copied()) {
+        message.push_str(&format!(", did you mean `{near}`?"));
+    }
+    if expected.is_empty() {
+        message.push_str("; no fields are known here");
+    } else {
+        message.push_str(&format!("; known: {}", expected.join(", ")));
+    }
+    message
+}
+
+/// The candidate at the smallest edit distance, when it is close enough to be a slip of the pen.
+pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .map(|candidate| (edit_distance(name, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.chars().count() / 4)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein 1966.
+fn edit_distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, left_char) in left.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, right_char) in right.iter().enumerate() {
+            let substituted = diagonal + usize::from(left_char != *right_char);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[right.len()]
+}
+
+/// Reads one YAML document. Duplicate keys, more than one document, alias bombs and non-string keys are refused.
+pub fn parse(text: &str) -> Result<Node, DocumentError> {
+    if text.trim_start_matches('\u{feff}').lines().all(|line| {
+        let line = line.trim();
+        line.is_empty() || line.starts_with('#') || line == "---"
+    }) {
+        return Err(DocumentError {
+            message: "the file is empty; a study needs at least `study`, `languages`, `data`, `tokenizer`, `model`, `finetune`, `seeds` and `variants`".into(),
+            place: None,
+        });
+    }
+    let options = serde_yaml::options! {
+        strict_booleans: true,
+        with_snippet: false,
+    };
+    match serde_yaml::from_str_with_options::<Spanned<Raw>>(text, options) {
+        Ok(raw) => node(raw),
+        Err(error) => Err(DocumentError {
+            place: error.location().map(place),
+            message: error.without_snippet().to_string(),
+        }),
+    }
+}
+
+fn place(location: serde_yaml::Location) -> Place {
+    Place { line: location.line() as u32, column: location.column() as u32 }
+}
+
+/// What serde-saphyr hands over, before keys are checked.
+enum Raw {
+    Null,
+    Bool(bool),
+    Integer(i64),
+    Float(f64),
+    String(String),
+    Sequence(Vec<Spanned<Raw>>),
+    Mapping(Vec<(Spanned<Raw>, Spanned<Raw>)>),
+}
+
+fn node(raw: Spanned<Raw>) -> Result<Node, DocumentError> {
+    let at = place(raw.defined);
+    let value = match raw.value {
+        Raw::Null => Value::Null,
+        Raw::Bool(value) => Value::Bool(value),
+        Raw::Integer(value) => Value::Integer(value),
+        Raw::Float(value) if value.is_finite() => Value::Float(value),
+        Raw::Float(value) => {
+            return Err(DocumentError {
+                message: format!("{value} is not a number that a study can use; write a finite number"),
+                place: Some(at),
+            });
+        }
+        Raw::String(value) => Value::String(value),
+        Raw::Sequence(items) => Value::Sequence(items.into_iter().map(node).collect::<Result<_, _>>()?),
+        Raw::Mapping(entries) => {
+            let mut mapping = Vec::with_capacity(entries.len());
+            for (key, value) in entries {
+                let key_place = place(key.defined);
+                let Raw::String(name) = key.value else {
+                    return Err(DocumentError {
+                        message: "a key must be text; put it in quotes".into(),
+                        place: Some(key_place),
+                    });
+                };
+                mapping.push((Key { name, place: key_place }, node(value)?));
+            }
+            Value::Mapping(mapping)
+        }
+    };
+    Ok(Node { value, place: at })
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct RawVisitor;
+        impl<'de> Visitor<'de> for RawVisitor {
+            type Value = Raw;
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter.write_str("a YAML value")
+            }
+            fn visit_unit<E>(self) -> Result<Raw, E> {
+                Ok(Raw::Null)
+            }
+            fn visit_none<E>(self) -> Result<Raw, E> {
+                Ok(Raw::Null)
+            }
+            fn visit_some<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Raw, D::Error> {
+                deserializer.deserialize_any(self)
+            }
+            fn visit_bool<E>(self, value: bool) -> Result<Raw, E> {
+                Ok(Raw::Bool(value))
+            }
+            fn visit_i64<E>(self, value: i64) -> Result<Raw, E> {
+                Ok(Raw::Integer(value))
+            }
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Raw, E> {
+                i64::try_from(value).map(Raw::Integer).map_err(|_| E::custom(format!("{value} is too large a whole number")))
+            }
+            fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
+                Ok(Raw::Float(value))
+            }
+            fn visit_str<E>(self, value: &str) -> Result<Raw, E> {
+                Ok(Raw::String(value.to_owned()))
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut access: A) -> Result<Raw, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = access.next_element()? {
+                    items.push(item);
+                }
+                Ok(Raw::Sequence(items))
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, mut access: A) -> Result<Raw, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = access.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Raw::Mapping(entries))
+            }
+        }
+        deserializer.deserialize_any(RawVisitor)
+    }
+}
+
+impl Node {
+    /// The value below a key of a mapping.
+    pub fn get(&self, name: &str) -> Option<&Node> {
+        match &self.value {
+            Value::Mapping(entries) => entries.iter().find(|(key, _)| key.name == name).map(|(_, node)| node),
+            _ => None,
+        }
+    }
+
+    /// The value at a dotted path; a number picks an item of a list. The deepest value that exists when the path ends early.
+    pub fn nearest_to(&self, path: &str) -> &Node {
+        let mut node = self;
+        for part in path.split('.').filter(|part| !part.is_empty()) {
+            let next = match &node.value {
+                Value::Sequence(items) => part.parse::<usize>().ok().and_then(|index| items.get(index)),
+                _ => node.get(part),
+            };
+            match next {
+                Some(next) => node = next,
+                None => break,
+            }
+        }
+        node
+    }
+
+    /// Replaces the value at a dotted path, making mappings on the way where there are none.
+    pub fn replace(&mut self, path: &str, replacement: Node) {
+        let (first, rest) = match path.split_once('.') {
+            Some((first, rest)) => (first, Some(rest)),
+            None => (path, None),
+        };
+        let place = replacement.place;
+        if !matches!(self.value, Value::Mapping(_)) {
+            *self = Node { value: Value::Mapping(Vec::new()), place };
+        }
+        let Value::Mapping(entries) = &mut self.value else { return };
+        let index = match entries.iter().position(|(key, _)| key.name == first) {
+            Some(index) => index,
+            None => {
+                let empty = Node { value: Value::Mapping(Vec::new()), place };
+                entries.push((Key { name: first.to_owned(), place }, empty));
+                entries.len() - 1
+            }
+        };
+        match rest {
+            Some(rest) => entries[index].1.replace(rest, replacement),
+            None => {
+                entries[index].0.place = place;
+                entries[index].1 = replacement;
+            }
+        }
+    }
+
+    /// Takes a key out of a mapping.
+    pub fn remove(&mut self, name: &str) -> Option<Node> {
+        let Value::Mapping(entries) = &mut self.value else { return None };
+        let index = entries.iter().position(|(key, _)| key.name == name)?;
+        Some(entries.remove(index).1)
+    }
+
+    /// Reads a typed value; the error names the innermost place that is known.
+    pub fn read<'de, T: Deserialize<'de>>(&'de self) -> Result<T, DocumentError> {
+        T::deserialize(self)
+    }
+
+    /// Every scalar and empty collection with its dotted path and place, in the order of the file.
+    pub fn leaves(&self) -> Vec<(String, String, Place)> {
+        let mut found = Vec::new();
+        self.collect_leaves(String::new(), &mut found);
+        found
+    }
+
+    fn collect_leaves(&self, path: String, found: &mut Vec<(String, String, Place)>) {
+        let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        match &self.value {
+            Value::Mapping(entries) if !entries.is_empty() => {
+                for (key, node) in entries {
+                    node.collect_leaves(below(&key.name), found);
+                }
+            }
+            Value::Sequence(items) if items.iter().any(|item| matches!(item.value, Value::Mapping(_) | Value::Sequence(_))) => {
+                for (index, item) in items.iter().enumerate() {
+                    item.collect_leaves(below(&index.to_string()), found);
+                }
+            }
+            _ => found.push((path, self.to_json().to_string(), self.place)),
+        }
+    }
+
+    pub fn to_json(&self) -> Json {
+        match &self.value {
+            Value::Null => Json::Null,
+            Value::Bool(value) => Json::from(*value),
+            Value::Integer(value) => Json::from(*value),
+            Value::Float(value) => Json::from(*value),
+            Value::String(value) => Json::from(value.as_str()),
+            Value::Sequence(items) => Json::Array(items.iter().map(Node::to_json).collect()),
+            Value::Mapping(entries) => {
+                Json::Object(entries.iter().map(|(key, node)| (key.name.clone(), node.to_json())).collect())
+            }
+        }
+    }
+
+    fn describe(&self) -> de::Unexpected<'_> {
+        match &self.value {
+            Value::Null => de::Unexpected::Unit,
+            Value::Bool(value) => de::Unexpected::Bool(*value),
+            Value::Integer(value) => de::Unexpected::Signed(*value),
+            Value::Float(value) => de::Unexpected::Float(*value),
+            Value::String(value) => de::Unexpected::Str(value),
+            Value::Sequence(_) => de::Unexpected::Seq,
+            Value::Mapping(_) => de::Unexpected::Map,
+        }
+    }
+}
+
+/// Fills in the place when the error does not know one yet: inner values are tried first.
+fn at<T>(place: Place, result: Result<T, DocumentError>) -> Result<T, DocumentError> {
+    result.map_err(|mut error| {
+        error.place.get_or_insert(place);
+        error
+    })
+}
+
+impl<'de> de::Deserializer<'de> for &'de Node {
+    type Error = DocumentError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DocumentError> {
+        at(
+            self.place,
+            match &self.value {
+                Value::Null => visitor.visit_unit(),
+                Value::Bool(value) => visitor.visit_bool(*value),
+                Value::Integer(value) => visitor.visit_i64(*value),
+                Value::Float(value) => visitor.visit_f64(*value),
+                Value::String(value) => visitor.visit_borrowed_str(value),
+                Value::Sequence(items) => visitor.visit_seq(Items(items.iter())),
+                Value::Mapping(entries) => visitor.visit_map(Entries { entries: entries.iter(), value: None }),
+            },
+        )
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DocumentError> {
+        match &self.value {
+            Value::Null => visitor.visit_none(),
+            _ => at(self.place, visitor.visit_some(self)),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, DocumentError> {
+        at(self.place, visitor.visit_newtype_struct(self))
+    }
+
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DocumentError> {
+        match &self.value {
+            Value::Integer(value) => at(self.place, visitor.visit_f64(*value as f64)),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DocumentError> {
+        self.deserialize_f64(visitor)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DocumentError> {
+        at(
+            self.place,
+            match &self.value {
+                Value::String(name) => visitor.visit_enum(Variant { name, place: self.place, content: None }),
+                Value::Mapping(entries) => match entries.as_slice() {
+                    [(key, content)] => {
+                        visitor.visit_enum(Variant { name: &key.name, place: key.place, content: Some(content) })
+                    }
+                    _ => Err(de::Error::custom("expected a name, or one name with its settings: `name: {...}`")),
+                },
+                _ => Err(de::Error::invalid_type(self.describe(), &"a name, or a name with its settings")),
+            },
+        )
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 char str string bytes byte_buf unit unit_struct seq tuple
+        tuple_struct map struct identifier ignored_any
+    }
+}
+
+struct Items<'de>(std::slice::Iter<'de, Node>);
+
+impl<'de> de::SeqAccess<'de> for Items<'de> {
+    type Error = DocumentError;
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, DocumentError> {
+        self.0.next().map(|node| at(node.place, seed.deserialize(node))).transpose()
+    }
+}
+
+struct Entries<'de> {
+    entries: std::slice::Iter<'de, (Key, Node)>,
+    value: Option<&'de Node>,
+}
+
+impl<'de> de::MapAccess<'de> for Entries<'de> {
+    type Error = DocumentError;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, DocumentError> {
+        let Some((key, value)) = self.entries.next() else { return Ok(None) };
+        self.value = Some(value);
+        let name: de::value::StrDeserializer<'_, DocumentError> = key.name.as_str().into_deserializer();
+        at(key.place, seed.deserialize(name)).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, DocumentError> {
+        match self.value.take() {
+            Some(node) => at(node.place, seed.deserialize(node)),
+            None => Err(de::Error::custom("a value was asked for before its key")),
+        }
+    }
+}
+
+struct Variant<'de> {
+    name: &'de str,
+    place: Place,
+    content: Option<&'de Node>,
+}
+
+impl<'de> de::EnumAccess<'de> for Variant<'de> {
+    type Error = DocumentError;
+    type Variant = Self;
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), DocumentError> {
+        let name: de::value::StrDeserializer<'_, DocumentError> = self.name.into_deserializer();
+        Ok((at(self.place, seed.deserialize(name))?, self))
+    }
+}
+
+impl<'de> de::VariantAccess<'de> for Variant<'de> {
+    type Error = DocumentError;
+
+    fn unit_variant(self) -> Result<(), DocumentError> {
+        match self.content {
+            None => Ok(()),
+            Some(node) if node.value == Value::Null || node.value == Value::Mapping(Vec::new()) => Ok(()),
+            Some(node) => at(node.place, Err(de::Error::custom(format!("`{}` takes no settings", self.name)))),
+        }
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, DocumentError> {
+        match self.content {
+            Some(node) => at(node.place, seed.deserialize(node)),
+            None => at(self.place, Err(de::Error::custom(format!("`{0}` needs its settings: `{0}: {{...}}`", self.name)))),
+        }
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, _: V) -> Result<V::Value, DocumentError> {
+        at(self.place, Err(de::Error::custom(format!("`{}` cannot be written in a study file", self.name))))
+    }
+
+    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, DocumentError> {
+        match self.content {
+            Some(node) => de::Deserializer::deserialize_any(node, visitor),
+            None => at(self.place, Err(de::Error::custom(format!("`{0}` needs its settings: `{0}: {{...}}`", self.name)))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Small {
+        rate: f64,
+        kind: Kind,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(rename_all = "snake_case")]
+    enum Kind {
+        Plain,
+        With { depth: usize },
+    }
+
+    #[test]
+    fn errors_point_at_the_value_or_the_key() {
+        let node = parse("rate: 1\nkind: {with: {depth: -1}}\n").unwrap();
+        let error = node.read::<Small>().unwrap_err();
+        assert_eq!(error.place, Some(Place { line: 2, column: 22 }), "{error}");
+        let node = parse("rate: 1\nkind: plain\n\nraet: 2\n").unwrap();
+        let error = node.read::<Small>().unwrap_err();
+        assert_eq!(error.place, Some(Place { line: 4, column: 1 }));
+        assert!(error.message.contains("did you mean `rate`?"), "{error}");
+    }
+
+    #[test]
+    fn replaced_values_keep_the_place_of_their_override() {
+        let mut node = parse("rate: 1\nkind: plain\n").unwrap();
+        let other = parse("\n\n  {with: {depth: 3}}\n").unwrap();
+        node.replace("kind", other);
+        node.replace("kind.with.depth", Node { value: Value::Integer(-3), place: Place { line: 9, column: 9 } });
+        assert_eq!(node.read::<Small>().unwrap_err().place, Some(Place { line: 9, column: 9 }));
+    }
+
+    #[test]
+    fn norwegian_is_a_language_and_not_a_boolean() {
+        assert_eq!(parse("a: no").unwrap().get("a").map(|node| &node.value), Some(&Value::String("no".into())));
+    }
+
+    #[test]
+    fn duplicate_keys_and_empty_files_are_refused() {
+        let error = parse("a: 1\nb: 2\na: 3\n").unwrap_err();
+        assert_eq!(error.place.map(|place| place.line), Some(3), "{error}");
+        assert!(parse("# nothing\n").unwrap_err().message.contains("empty"));
+    }
+}

@@ -1,0 +1,285 @@
+//! Sentence pairs of two languages: read, piped, cleared of empty sides and evaluation sentences, split.
+//!
+//! Writes `train.<first>`, `train.<second>`, `valid.<first>` and `valid.<second>`, aligned line by line.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::Context;
+use super::monolingual::{Overlap, evaluation_text, watch_transfer};
+use crate::data::files::{LineCounts, Lines};
+use crate::data::input::{self, InputFile};
+use crate::data::leakage::{EvaluationText, pair_key};
+use crate::data::source::{ParallelInput, ParallelLayout};
+use crate::data::split::{self, Part};
+use crate::data::tables;
+use crate::data::text::TextPipeline;
+
+pub const NAME: &str = "parallel";
+pub const VERSION: u32 = 1;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The languages in alphabetical order.
+    pub first: String,
+    pub second: String,
+    pub input: ParallelInput,
+    pub text_pipeline: TextPipeline,
+    /// At most so many pairs for training; all without it.
+    pub limit: Option<u64>,
+    pub validation_pairs: u64,
+    /// The data seed of the study.
+    pub seed: u64,
+}
+
+/// Pairs between two looks at the stop flag.
+const STRIDE: u64 = 1 << 15;
+
+/// Inputs: `synthesize` where the text is synthetic, and `exclude:...` with the evaluation sets of both languages: a pair
+/// with one of their sentences on either side is removed. Validation pairs are drawn one by one, as XLM draws them.
+pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
+    if settings.first >= settings.second {
+        bail!(
+            "a pair's languages come in alphabetical order, not {}-{}",
+            settings.first,
+            settings.second
+        );
+    }
+    let here = || format!("parallel text in {}-{}", settings.first, settings.second);
+    let (firsts, seconds) = input_files(settings, context).with_context(here)?;
+    let evaluation = evaluation_text(context)?;
+    context.progress.begin(0, 0, "sentence pairs");
+    let spool = context.checkpoints.join("pairs.tsv");
+    let mut gathered = Gathered::new(&spool, settings.text_pipeline, &evaluation)?;
+    match layout(&settings.input) {
+        ParallelLayout::Sides => {
+            for (first, second) in firsts.iter().zip(&seconds) {
+                read_sides(&first.path, &second.path, &mut gathered, context).with_context(here)?;
+            }
+        }
+        ParallelLayout::Table {
+            format,
+            first,
+            second,
+        } => {
+            for file in &firsts {
+                let counts =
+                    tables::for_each_row(&file.path, format, &[&first, &second], &mut |_, row| {
+                        gathered.pair(row[0], row[1], context)
+                    });
+                gathered.lines.add(&counts.with_context(here)?);
+            }
+        }
+    }
+    let gathered = gathered.finish()?;
+    if gathered.keys.is_empty() {
+        bail!("{} is empty: there is no pair in it", here());
+    }
+    let parts = split::assign(
+        &vec![1; gathered.keys.len()],
+        settings.validation_pairs,
+        settings.limit,
+        settings.seed,
+        &format!("parallel split {}-{}", settings.first, settings.second),
+    )
+    .with_context(here)?;
+    write(&spool, &parts, settings, context)?;
+    std::fs::remove_file(&spool).with_context(|| format!("cannot remove `{}`", spool.display()))?;
+
+    let count = |wanted| parts.iter().filter(|&&part| part == wanted).count();
+    let overlap = Overlap::of(&gathered.keys, &parts);
+    Ok(json!({
+        "pairs": gathered.keys.len(),
+        "train_pairs": count(Part::Train),
+        "validation_pairs": count(Part::Validation),
+        "unused_pairs": count(Part::Unused),
+        "bytes": gathered.bytes,
+        "pairs_with_an_empty_side_dropped": gathered.empty,
+        "duplicate_pairs": overlap.duplicates,
+        "validation_pairs_also_in_train": overlap.shared,
+        "evaluation_pairs_removed": gathered.evaluation_pairs,
+        "lines": gathered.lines.lines,
+        "byte_order_marks": gathered.lines.byte_order_marks,
+        "carriage_returns": gathered.lines.carriage_returns,
+        "sources": firsts.iter().chain(&seconds).map(|file| &file.record).collect::<Vec<_>>(),
+    }))
+}
+
+fn layout(input: &ParallelInput) -> ParallelLayout {
+    match input {
+        ParallelInput::Files { layout } | ParallelInput::Hub { layout, .. } => layout.clone(),
+        ParallelInput::Synthetic => ParallelLayout::Sides,
+    }
+}
+
+/// The files of either side; of a table, all are in the first list.
+fn input_files(settings: &Settings, context: &Context) -> Result<(Vec<InputFile>, Vec<InputFile>)> {
+    match &settings.input {
+        ParallelInput::Files {
+            layout: ParallelLayout::Sides,
+        } => {
+            let sides = (
+                input::local(context.files, "first")?,
+                input::local(context.files, "second")?,
+            );
+            if sides.0.len() != sides.1.len() {
+                bail!("{} files stand against {}", sides.0.len(), sides.1.len());
+            }
+            Ok(sides)
+        }
+        ParallelInput::Files {
+            layout: ParallelLayout::Table { .. },
+        } => Ok((input::local(context.files, "table")?, Vec::new())),
+        ParallelInput::Hub { files, .. } => {
+            let mut sides = files.iter().map(|files| {
+                input::from_hub(files, &|file, done, total| {
+                    watch_transfer(context, file, done, total)
+                })
+            });
+            let first = sides.next().context("a hub source lists no files")??;
+            Ok((first, sides.next().transpose()?.unwrap_or_default()))
+        }
+        ParallelInput::Synthetic => {
+            let folder = context.input("synthesize")?.join("parallel");
+            let pair = format!("{}-{}", settings.first, settings.second);
+            let side = |language: &str| input::of_path(&folder.join(format!("{pair}.{language}")));
+            Ok((vec![side(&settings.first)?], vec![side(&settings.second)?]))
+        }
+    }
+}
+
+/// # Errors
+/// Files with different numbers of lines: from the first line too many or too few on, nothing is aligned.
+fn read_sides(
+    first: &Path,
+    second: &Path,
+    gathered: &mut Gathered,
+    context: &Context,
+) -> Result<()> {
+    let (mut firsts, mut seconds) = (Lines::open(first)?, Lines::open(second)?);
+    loop {
+        match (firsts.next_line()?, seconds.next_line()?) {
+            (Some(first), Some(second)) => gathered.pair(first, second, context)?,
+            (None, None) => break,
+            _ => {
+                while firsts.next_line()?.is_some() {}
+                while seconds.next_line()?.is_some() {}
+                bail!(
+                    "`{}` has {} lines and `{}` has {}; line k of one must belong to line k of the other",
+                    first.display(),
+                    firsts.number(),
+                    second.display(),
+                    seconds.number()
+                );
+            }
+        }
+    }
+    gathered.lines.add(&firsts.counts());
+    gathered.lines.add(&seconds.counts());
+    Ok(())
+}
+
+/// Pairs on their way to the spool file (first TAB second; tabs inside became spaces), and what is counted on the way.
+struct Gathered<'a> {
+    spool: BufWriter<File>,
+    text_pipeline: TextPipeline,
+    evaluation: &'a EvaluationText,
+    keys: Vec<u128>,
+    bytes: u64,
+    empty: u64,
+    evaluation_pairs: u64,
+    lines: LineCounts,
+}
+
+impl<'a> Gathered<'a> {
+    fn new(
+        spool: &Path,
+        text_pipeline: TextPipeline,
+        evaluation: &'a EvaluationText,
+    ) -> Result<Self> {
+        let file =
+            File::create(spool).with_context(|| format!("cannot write `{}`", spool.display()))?;
+        Ok(Self {
+            spool: BufWriter::new(file),
+            text_pipeline,
+            evaluation,
+            keys: Vec::new(),
+            bytes: 0,
+            empty: 0,
+            evaluation_pairs: 0,
+            lines: LineCounts::default(),
+        })
+    }
+
+    fn pair(&mut self, first: &str, second: &str, context: &Context) -> Result<()> {
+        let sides = [first, second].map(|side| one_line(&self.text_pipeline.apply(side)));
+        if sides.iter().any(String::is_empty) {
+            self.empty += 1;
+            return Ok(());
+        }
+        if sides.iter().any(|side| self.evaluation.has_sentence(side)) {
+            self.evaluation_pairs += 1;
+            return Ok(());
+        }
+        writeln!(self.spool, "{}\t{}", sides[0], sides[1])
+            .context("cannot write the spool file")?;
+        self.bytes += (sides[0].len() + sides[1].len() + 2) as u64;
+        self.keys.push(pair_key(&sides[0], &sides[1]));
+        let pairs = self.keys.len() as u64;
+        if pairs.is_multiple_of(STRIDE) {
+            context.progress.advance(pairs, "");
+            context.stop_if_asked()?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Self> {
+        self.spool.flush().context("cannot write the spool file")?;
+        Ok(self)
+    }
+}
+
+/// A side without the tabs and line breaks that a table's column may hold.
+fn one_line(side: &str) -> String {
+    side.trim().replace(['\t', '\n', '\r'], " ")
+}
+
+fn write(spool: &Path, parts: &[Part], settings: &Settings, context: &Context) -> Result<()> {
+    let create = |part: &str, language: &str| -> Result<BufWriter<File>> {
+        let path = context.output.join(format!("{part}.{language}"));
+        let file =
+            File::create(&path).with_context(|| format!("cannot write `{}`", path.display()))?;
+        Ok(BufWriter::new(file))
+    };
+    let mut train = [
+        create("train", &settings.first)?,
+        create("train", &settings.second)?,
+    ];
+    let mut validation = [
+        create("valid", &settings.first)?,
+        create("valid", &settings.second)?,
+    ];
+    let mut lines = Lines::open(spool)?;
+    for part in parts {
+        let line = lines.next_line()?.context("the spool file lost a line")?;
+        let (first, second) = line.split_once('\t').context("the spool file lost a tab")?;
+        let files = match part {
+            Part::Train => &mut train,
+            Part::Validation => &mut validation,
+            Part::Unused => continue,
+        };
+        for (file, side) in files.iter_mut().zip([first, second]) {
+            writeln!(file, "{side}").context("cannot write the pairs")?;
+        }
+    }
+    for file in train.iter_mut().chain(&mut validation) {
+        file.flush().context("cannot write the pairs")?;
+    }
+    Ok(())
+}

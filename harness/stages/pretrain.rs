@@ -1,0 +1,306 @@
+//! Pretrains an encoder on the text of all languages.
+//!
+//! ```text
+//! tokenizer, corpora -> objectives -> (a batch ahead, on a thread of its own) -> trainer
+//!                    -> model.safetensors, metrics.jsonl
+//! ```
+//! What is written follows from settings and inputs alone: not from threads, interruptions or the clock.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::data::tokenizer::Tokenizer;
+use crate::model::{LanguageModelBatch, LossSum, Model, ModelSettings, Shape};
+use crate::objectives::{self, Objective, Text, Validation};
+use crate::spec::pretrain::{Precision, PretrainSettings};
+use crate::stages::{Context, Diverged, checkpoint};
+use crate::training::{NotFinite, StepReport, Trainer};
+
+pub const NAME: &str = "pretrain";
+pub const VERSION: u32 = 1;
+
+/// Updates summed up in one line of `metrics.jsonl`; ours.
+const UPDATES_PER_LINE: u64 = 50;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    pub model: ModelSettings,
+    pub pretrain: PretrainSettings,
+    /// Languages with an input `corpus:<language>`.
+    pub languages: Vec<String>,
+    /// Pairs of languages with an input `parallel_corpus:<first>-<second>`.
+    pub pairs: Vec<(String, String)>,
+    /// Of initialisation, batches, masks and dropout.
+    pub seed: u64,
+}
+
+/// A line of `metrics.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metrics {
+    /// Some updates in a row.
+    Training {
+        /// Updates made.
+        update: u64,
+        /// Tokens seen in all of them.
+        tokens: u64,
+        /// Mean nats per target of each objective since the line before.
+        loss: BTreeMap<String, f64>,
+        /// Global norm of the last update's gradient before clipping.
+        gradient_norm: f64,
+        /// Of the last update.
+        learning_rate: f64,
+    },
+    /// Held-out text of one language or pair.
+    Validation {
+        update: u64,
+        objective: String,
+        /// `en`, or `en-fr`.
+        of: String,
+        /// Tokens predicted.
+        targets: u64,
+        /// Mean nats per target; its exponential is the perplexity.
+        loss: f64,
+        /// Share of the targets whose token is the most probable.
+        accuracy: f64,
+    },
+}
+
+/// Where a run is; saved in checkpoints.
+#[derive(Default, Serialize, Deserialize)]
+struct Position {
+    updates: u64,
+    tokens: u64,
+    targets: u64,
+    /// Since the last line: nats and targets of each objective.
+    sums: BTreeMap<String, (f64, u64)>,
+    metrics: Vec<Metrics>,
+}
+
+/// Clock readings of this process; they reach the progress and the facts, never the artifact.
+struct Speed {
+    started: Instant,
+    tokens_before: u64,
+    waiting: Duration,
+}
+
+pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
+    let tokenizer = Tokenizer::load(context.input("tokenizer")?)?;
+    let text = open_text(settings, context, &tokenizer)?;
+    let batches = settings.pretrain.batches(settings.seed);
+    let open = |objective| objectives::open(objective, &text, &batches);
+    let objectives = settings.pretrain.objectives.iter().map(open).collect::<Result<Vec<_>>>()?;
+    let held_out: Vec<(&str, Vec<Validation>)> = objectives.iter().map(|objective| (objective.name(), objective.validation())).collect();
+
+    let shape = Shape { settings: settings.model.clone(), vocabulary: tokenizer.vocabulary(), languages: tokenizer.languages().len() };
+    let model = Model::initialise(&shape, settings.seed);
+    // The one arithmetic there is; a second must be told to the trainer.
+    let Precision::F32 = settings.pretrain.precision;
+    let total = settings.pretrain.updates;
+    let mut trainer = Trainer::new(model, &settings.pretrain.optimizer, total, context.device, settings.seed)?;
+    let mut position = resume(&mut trainer, context.checkpoints)?;
+    context.progress.begin(total, position.updates, "updates");
+
+    let mut speed = Speed { started: Instant::now(), tokens_before: position.tokens, waiting: Duration::ZERO };
+    std::thread::scope(|threads| -> Result<()> {
+        let (sender, prepared) = sync_channel(1);
+        let (objectives, first) = (&objectives, position.updates);
+        threads.spawn(move || {
+            for update in first..total {
+                let objective = of_update(objectives, update);
+                // The receiver is gone when training stops early.
+                if sender.send((objective.name(), objective.training_batch(update))).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut saved = Instant::now();
+        while position.updates < total {
+            let asked = Instant::now();
+            let (objective, batch) = prepared.recv().context("the thread that prepares batches has died")?;
+            speed.waiting += asked.elapsed();
+            let report = trainer
+                .language_model_step(std::slice::from_ref(&batch))
+                .map_err(|error| diverged(error, &trainer, &batch, &position, context.checkpoints))?;
+            position.add(objective, &report);
+            let ends = position.updates == total;
+            if ends || position.updates.is_multiple_of(UPDATES_PER_LINE) {
+                position.write_line(&report);
+            }
+            if ends || settings.pretrain.validation_every.is_some_and(|every| position.updates.is_multiple_of(every)) {
+                validate(&trainer, &held_out, &mut position)?;
+            }
+            context.progress.advance(position.updates, &note(&report, &position, &speed));
+            if !ends && (context.stop.asked() || saved.elapsed() >= context.checkpoint_interval) {
+                checkpoint::save(context.checkpoints, position.updates, |folder| {
+                    trainer.save_state(&folder.join("trainer.safetensors"))?;
+                    Ok(fs::write(folder.join("position.json"), serde_json::to_vec(&position)?)?)
+                })?;
+                saved = Instant::now();
+                context.stop_if_asked()?;
+            }
+        }
+        Ok(())
+    })?;
+
+    trainer.model().save(&context.output.join("model.safetensors"))?;
+    write_metrics(&position.metrics, &context.output.join("metrics.jsonl"))?;
+    Ok(facts(&shape, &position, &speed))
+}
+
+/// Reads `metrics.jsonl` of an artifact.
+pub fn read_metrics(folder: &Path) -> Result<Vec<Metrics>> {
+    let path = folder.join("metrics.jsonl");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let line = |line: &str| serde_json::from_str(line).with_context(|| format!("{} has a line that is no metric", path.display()));
+    text.lines().map(line).collect()
+}
+
+fn write_metrics(metrics: &[Metrics], path: &Path) -> Result<()> {
+    let mut text = String::new();
+    for line in metrics {
+        text.push_str(&serde_json::to_string(line)?);
+        text.push('\n');
+    }
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn open_text(settings: &Settings, context: &Context, tokenizer: &Tokenizer) -> Result<Text> {
+    let mut text = Text::new(tokenizer)?;
+    if settings.pretrain.uses_monolingual_text() {
+        for language in &settings.languages {
+            text.add_language(language, tokenizer, context.input(&format!("corpus:{language}"))?)?;
+        }
+    }
+    if settings.pretrain.uses_parallel_text() {
+        for (first, second) in &settings.pairs {
+            text.add_pair(first, second, tokenizer, context.input(&format!("parallel_corpus:{first}-{second}"))?)?;
+        }
+    }
+    Ok(text)
+}
+
+/// Objectives take turns.
+fn of_update<'a>(objectives: &'a [Box<dyn Objective + '_>], update: u64) -> &'a dyn Objective {
+    &*objectives[(update % objectives.len() as u64) as usize]
+}
+
+fn resume(trainer: &mut Trainer, checkpoints: &Path) -> Result<Position> {
+    let Some((_, folder)) = checkpoint::latest(checkpoints)? else { return Ok(Position::default()) };
+    let path = folder.join("position.json");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let position = serde_json::from_str(&text).with_context(|| format!("the checkpoint {} is damaged; remove it and start again", folder.display()))?;
+    trainer.load_state(&folder.join("trainer.safetensors"))?;
+    Ok(position)
+}
+
+impl Position {
+    fn add(&mut self, objective: &str, report: &StepReport) {
+        self.updates += 1;
+        self.tokens += report.tokens as u64;
+        self.targets += report.targets as u64;
+        let (nats, targets) = self.sums.entry(objective.to_owned()).or_default();
+        *nats += report.loss * report.targets as f64;
+        *targets += report.targets as u64;
+    }
+
+    fn write_line(&mut self, report: &StepReport) {
+        let sums = std::mem::take(&mut self.sums);
+        self.metrics.push(Metrics::Training {
+            update: self.updates,
+            tokens: self.tokens,
+            loss: sums.into_iter().map(|(objective, (nats, targets))| (objective, nats / targets as f64)).collect(),
+            gradient_norm: report.gradient_norm,
+            learning_rate: report.learning_rate,
+        });
+    }
+}
+
+fn validate(trainer: &Trainer, held_out: &[(&str, Vec<Validation>)], position: &mut Position) -> Result<()> {
+    for (objective, texts) in held_out {
+        for text in texts {
+            let mut sum = LossSum::default();
+            for batch in &text.batches {
+                sum.add(trainer.language_model_loss(batch)?);
+            }
+            if sum.targets > 0 {
+                position.metrics.push(Metrics::Validation {
+                    update: position.updates,
+                    objective: (*objective).to_owned(),
+                    of: text.of.clone(),
+                    targets: sum.targets,
+                    loss: sum.mean(),
+                    accuracy: sum.correct as f64 / sum.targets as f64,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Keeps the last finite state and the batch when an update met a number that is not finite.
+fn diverged(error: anyhow::Error, trainer: &Trainer, batch: &LanguageModelBatch, position: &Position, checkpoints: &Path) -> anyhow::Error {
+    let Some(not_finite) = error.downcast_ref::<NotFinite>() else { return error };
+    let what = if not_finite.loss.is_some() { "the loss" } else { "the gradient" };
+    let folder = checkpoints.join("diverged");
+    let diverged = Diverged { update: not_finite.update, what: what.to_owned(), folder: folder.display().to_string() };
+    match keep_divergence(&folder, trainer, batch, position) {
+        Ok(()) => diverged.into(),
+        Err(error) => error.context(diverged),
+    }
+}
+
+fn keep_divergence(folder: &Path, trainer: &Trainer, batch: &LanguageModelBatch, position: &Position) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    trainer.save_state(&folder.join("trainer.safetensors"))?;
+    fs::write(folder.join("position.json"), serde_json::to_vec(position)?)?;
+    let (sequences, targets) = (&batch.batch, &batch.targets);
+    let batch = json!({
+        "tokens": sequences.tokens,
+        "positions": sequences.positions,
+        "languages": sequences.languages,
+        "offsets": sequences.offsets,
+        "indices": targets.indices,
+        "labels": targets.labels,
+        "direction": batch.direction,
+    });
+    Ok(fs::write(folder.join("batch.json"), serde_json::to_vec(&batch)?)?)
+}
+
+impl Speed {
+    fn tokens_per_second(&self, position: &Position) -> f64 {
+        (position.tokens - self.tokens_before) as f64 / self.started.elapsed().as_secs_f64().max(1e-9)
+    }
+}
+
+fn note(report: &StepReport, position: &Position, speed: &Speed) -> String {
+    format!("loss {:.3}, {:.1}k tokens/s", report.loss, speed.tokens_per_second(position) / 1e3)
+}
+
+fn facts(shape: &Shape, position: &Position, speed: &Speed) -> Value {
+    let mut perplexities = BTreeMap::<&str, BTreeMap<&str, f64>>::new();
+    for line in &position.metrics {
+        if let Metrics::Validation { update, objective, of, loss, .. } = line
+            && *update == position.updates
+        {
+            perplexities.entry(objective).or_default().insert(of, loss.exp());
+        }
+    }
+    json!({
+        "parameters": shape.parameters(),
+        "updates": position.updates,
+        "tokens": position.tokens,
+        "targets": position.targets,
+        "validation_perplexity": perplexities,
+        "tokens_per_second": speed.tokens_per_second(position),
+        "seconds_waiting_for_batches": speed.waiting.as_secs_f64(),
+    })
+}

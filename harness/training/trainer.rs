@@ -1,0 +1,655 @@
+//! The trainer: a model with its gradient, moments and heads, and the steps that change them.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context as _, Result, ensure};
+use candle_core::backprop::GradStore;
+use candle_core::{Tensor, Var};
+
+use super::heads::{Heads, values_of};
+use super::pass::Pass;
+use super::settings::AdamSettings;
+use crate::kernels::Device;
+use crate::kernels::adam::{Adam, CHUNK, SumOfSquares, Update};
+use crate::kernels::buffer::{Buffer, Parts};
+use crate::kernels::embedding::Scatter;
+use crate::kernels::lanes::vectorised;
+use crate::model::encoder::targets_of;
+use crate::model::parameters::PAD;
+use crate::model::shards::{partition, shard_tokens};
+use crate::model::tickets::Tickets;
+use crate::model::trunk::{self, Activations, Backward, Shard, Stream, gradient_blocks};
+use crate::model::{Batch, Direction, Encoder, LanguageModelBatch, LossSum, Model, Shape, Tap};
+use crate::random;
+
+/// Below this many parameters the caller updates alone: waking threads costs more. Chosen by us; bits do not depend
+/// on it.
+const PARALLEL_UPDATE: usize = 1 << 17;
+
+/// A loss or gradient that is not a number or infinite. The parameters, moments and counters are as before the step,
+/// and the gradient is cleared.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error(
+    "update {update} diverged: loss {loss:?}, gradient norm {gradient_norm:?}; \
+     lower the learning rate, lengthen the warm-up or clip"
+)]
+pub struct NotFinite {
+    /// The update that was not made, counted from 1.
+    pub update: u64,
+    pub loss: Option<f64>,
+    pub gradient_norm: Option<f64>,
+}
+
+/// What a language-modelling step did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepReport {
+    /// The update made, counted from 1.
+    pub update: u64,
+    /// Nats per target, with dropout, before the update.
+    pub loss: f64,
+    pub targets: usize,
+    pub tokens: usize,
+    /// Global norm of the mean gradient before clipping.
+    pub gradient_norm: f64,
+    pub learning_rate: f64,
+}
+
+/// What an update did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpdateReport {
+    /// Counted from 1.
+    pub update: u64,
+    /// Global norm of the gradient, divided, before clipping.
+    pub gradient_norm: f64,
+    pub learning_rate: f64,
+}
+
+/// A model in training.
+pub struct Trainer {
+    pub(super) encoder: Encoder,
+    pub(super) settings: AdamSettings,
+    pub(super) total_updates: u64,
+    pub(super) seed: u64,
+    /// Updates made.
+    pub(super) update: u64,
+    /// Passes since the last update: names of their dropout masks.
+    pub(super) passes: u32,
+    pub(super) first: Buffer,
+    pub(super) second: Buffer,
+    pub(super) heads: Heads,
+    gradient: Buffer,
+    /// Gradient of the summed embeddings of all tokens of a backward.
+    embedding_gradient: Buffer,
+    stream_key: u64,
+    activations: Mutex<Vec<Activations>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Trainer {
+    /// `seed` decides the dropout masks; `total_updates` the end of a linear schedule.
+    pub fn new(
+        model: Model,
+        settings: &AdamSettings,
+        total_updates: u64,
+        device: &Device,
+        seed: u64,
+    ) -> Result<Trainer> {
+        if let Err(problems) = settings.validate() {
+            let list: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            anyhow::bail!(
+                "the optimizer's settings are impossible: {}",
+                list.join(", ")
+            );
+        }
+        let length = model.layout().length;
+        Ok(Trainer {
+            encoder: Encoder::new(model, device),
+            settings: settings.clone(),
+            total_updates,
+            seed,
+            update: 0,
+            passes: 0,
+            first: Buffer::zeros(length),
+            second: Buffer::zeros(length),
+            heads: Heads::default(),
+            gradient: Buffer::zeros(length),
+            embedding_gradient: Buffer::default(),
+            stream_key: random::key(seed, "dropout"),
+            activations: Mutex::default(),
+        })
+    }
+
+    pub fn model(&self) -> &Model {
+        self.encoder.model()
+    }
+
+    pub fn into_model(self) -> Model {
+        self.encoder.into_model()
+    }
+
+    /// The model for evaluation.
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    pub fn shape(&self) -> &Shape {
+        self.encoder.shape()
+    }
+
+    pub fn device(&self) -> &Device {
+        self.encoder.device()
+    }
+
+    /// Updates made so far.
+    pub fn updates(&self) -> u64 {
+        self.update
+    }
+
+    /// The gradient accumulated for a parameter since the last update: sums, not yet divided.
+    pub fn gradient(&self, name: &str) -> Option<&[f32]> {
+        let entry = self
+            .model()
+            .layout()
+            .entries
+            .iter()
+            .find(|entry| entry.name == name)?;
+        Some(&self.gradient[entry.range.clone()])
+    }
+
+    /// See [`Encoder::predict`].
+    pub fn predict(&self, batch: &Batch, direction: Direction, tap: Tap) -> Result<Tensor> {
+        self.encoder.predict(batch, direction, tap)
+    }
+
+    /// See [`Encoder::language_model_loss`].
+    pub fn language_model_loss(&self, input: &LanguageModelBatch) -> Result<LossSum> {
+        self.encoder.language_model_loss(input)
+    }
+
+    /// Forward, backward and update over micro-batches. The loss is the mean over the targets of all of them.
+    /// Errs with [`NotFinite`] before anything changes.
+    pub fn language_model_step(&mut self, micro: &[LanguageModelBatch]) -> Result<StepReport> {
+        let targets: usize = micro.iter().map(|input| input.targets.labels.len()).sum();
+        ensure!(
+            targets > 0,
+            "a step needs at least one target; mask or predict something"
+        );
+        let loss = self.accumulate_language_model(micro, 1.0)?.mean();
+        let report = self.apply(targets as f64)?;
+        Ok(StepReport {
+            update: report.update,
+            loss,
+            targets,
+            tokens: micro.iter().map(|input| input.batch.token_count()).sum(),
+            gradient_norm: report.gradient_norm,
+            learning_rate: report.learning_rate,
+        })
+    }
+
+    /// Adds `weight` times the gradient of the summed loss over micro-batches; the loss itself comes back unweighted.
+    pub fn accumulate_language_model(
+        &mut self,
+        micro: &[LanguageModelBatch],
+        weight: f32,
+    ) -> Result<LossSum> {
+        for input in micro {
+            input.validate(self.shape())?;
+        }
+        let tokens: usize = micro.iter().map(|input| input.batch.token_count()).sum();
+        let aim = shard_tokens(tokens);
+        let mut shards = Vec::new();
+        let mut tokens_before = 0;
+        for input in micro {
+            for sequences in partition(&input.batch, aim) {
+                let shard = Shard {
+                    batch: &input.batch,
+                    sequences,
+                    tokens_before,
+                };
+                shards.push((input, shard));
+            }
+            tokens_before += input.batch.token_count();
+        }
+        let stream = self.next_stream();
+        let hidden = self.shape().settings.hidden;
+        let depth = self.shape().settings.layers;
+        let mut losses = vec![LossSum::default(); shards.len()];
+        self.embedding_gradient.resize(tokens * hidden);
+        {
+            let encoder = &self.encoder;
+            let weights = encoder.backward_weights();
+            let bidirectional = encoder.context(Direction::Bidirectional, Some(stream));
+            let tickets = Tickets::new(
+                &mut self.gradient,
+                gradient_blocks(encoder.model().layout()),
+            );
+            let losses = Parts::new(&mut losses);
+            let embedding_gradient = Parts::new(&mut self.embedding_gradient);
+            let pool = &self.activations;
+            encoder.device().pool().each(shards.len(), |turn| {
+                let _watch = tickets.watch();
+                let (input, shard) = &shards[turn];
+                let context = trunk::Context {
+                    direction: input.direction,
+                    ..bidirectional
+                };
+                let mut scratch = encoder.take_scratch();
+                let mut activations = lock(pool)
+                    .pop()
+                    .unwrap_or_else(|| Activations::for_training(encoder.shape()));
+                trunk::forward(&context, shard, depth, &mut activations, &mut scratch);
+                let backward = Backward {
+                    weights,
+                    tickets: &tickets,
+                    turn,
+                };
+                let rows = shard.rows();
+                let (indices, labels) = targets_of(&input.targets, &rows);
+                let loss = trunk::language_model_loss(
+                    &context,
+                    activations.states(depth),
+                    indices,
+                    labels,
+                    Some((&backward, weight)),
+                    &mut scratch,
+                );
+                let first = shard.tokens_before + rows.start;
+                // Safety: each shard has its own place among the losses and its own rows.
+                let (loss_place, embedding) = unsafe {
+                    (
+                        losses.range(turn..turn + 1),
+                        embedding_gradient.range(first * hidden..(first + rows.len()) * hidden),
+                    )
+                };
+                loss_place[0] = loss;
+                trunk::backward(
+                    &context,
+                    shard,
+                    depth,
+                    &activations,
+                    &backward,
+                    |_| None,
+                    embedding,
+                    &mut scratch,
+                );
+                lock(pool).push(activations);
+                encoder.return_scratch(scratch);
+            });
+        }
+        let batches: Vec<&Batch> = micro.iter().map(|input| &input.batch).collect();
+        self.scatter_embeddings(&batches);
+        let mut total = LossSum::default();
+        losses.into_iter().for_each(|loss| total.add(loss));
+        if !total.nats.is_finite() {
+            self.clear_gradients();
+            let mean = total.mean();
+            return Err(NotFinite {
+                update: self.update + 1,
+                loss: Some(mean),
+                gradient_norm: None,
+            }
+            .into());
+        }
+        Ok(total)
+    }
+
+    /// Runs a batch in training mode, with dropout, and keeps what its backward needs.
+    pub fn forward(&mut self, batch: &Batch, direction: Direction, taps: &[Tap]) -> Result<Pass> {
+        batch.validate(self.shape())?;
+        ensure!(
+            !taps.is_empty(),
+            "a pass without taps has no backward; use `predict` or name a tap"
+        );
+        let depths = taps
+            .iter()
+            .map(|tap| tap.depth(self.shape()))
+            .collect::<Result<Vec<_>>>()?;
+        let depth = depths.iter().copied().max().unwrap_or(0);
+        let shards = partition(batch, shard_tokens(batch.token_count()));
+        let stream = self.next_stream();
+        let mut activations: Vec<Activations> = {
+            let mut pool = lock(&self.activations);
+            shards
+                .iter()
+                .map(|_| {
+                    pool.pop()
+                        .unwrap_or_else(|| Activations::for_training(self.encoder.shape()))
+                })
+                .collect()
+        };
+        let context = self.encoder.context(direction, Some(stream));
+        let parts = Parts::new(&mut activations);
+        self.device().pool().each(shards.len(), |index| {
+            let shard = Shard {
+                batch,
+                sequences: shards[index].clone(),
+                tokens_before: 0,
+            };
+            let mut scratch = self.encoder.take_scratch();
+            // Safety: each shard has its own activations.
+            let own = unsafe { parts.range(index..index + 1) };
+            trunk::forward(&context, &shard, depth, &mut own[0], &mut scratch);
+            self.encoder.return_scratch(scratch);
+        });
+        let hidden = self.shape().settings.hidden;
+        let mut variables = BTreeMap::new();
+        for (&tap, &depth) in taps.iter().zip(&depths) {
+            let mut states = Vec::with_capacity(batch.token_count() * hidden);
+            activations
+                .iter()
+                .for_each(|shard| states.extend_from_slice(shard.states(depth)));
+            let states = Tensor::from_vec(
+                states,
+                (batch.token_count(), hidden),
+                self.device().candle(),
+            )?;
+            variables.insert(tap, Var::from_tensor(&states)?);
+        }
+        Ok(Pass {
+            batch: batch.clone(),
+            direction,
+            shards,
+            activations,
+            depth,
+            number: stream.pass,
+            update: self.update,
+            taps: variables,
+        })
+    }
+
+    /// Takes the gradients of the loss at a pass's taps through the trunk; they add to what is there.
+    pub fn backward(&mut self, pass: Pass, gradients: &[(Tap, Tensor)]) -> Result<()> {
+        ensure!(
+            pass.update == self.update,
+            "the pass was made before update {}; its backward must come before the update",
+            self.update
+        );
+        let hidden = self.shape().settings.hidden;
+        let tokens = pass.batch.token_count();
+        let mut entering: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
+        for (tap, gradient) in gradients {
+            let depth = tap.depth(self.shape())?;
+            ensure!(
+                depth <= pass.depth,
+                "the pass ran {} layers; {tap:?} lies behind them",
+                pass.depth
+            );
+            let values = values_of(gradient, &[tokens, hidden])
+                .with_context(|| format!("the gradient at {tap:?}"))?;
+            match entering.entry(depth) {
+                std::collections::btree_map::Entry::Vacant(entry) => {
+                    entry.insert(values);
+                }
+                std::collections::btree_map::Entry::Occupied(mut entry) => {
+                    vectorised(crate::kernels::normalise::AddInto {
+                        target: entry.get_mut(),
+                        source: &values,
+                    });
+                }
+            }
+        }
+        // Layers above the highest gradient have none.
+        let Some(depth) = entering.keys().copied().max() else {
+            return Ok(());
+        };
+        self.embedding_gradient.resize(tokens * hidden);
+        let stream = Stream {
+            key: self.stream_key,
+            step: pass.update,
+            pass: pass.number,
+        };
+        {
+            let encoder = &self.encoder;
+            let weights = encoder.backward_weights();
+            let context = encoder.context(pass.direction, Some(stream));
+            let tickets = Tickets::new(
+                &mut self.gradient,
+                gradient_blocks(encoder.model().layout()),
+            );
+            let embedding_gradient = Parts::new(&mut self.embedding_gradient);
+            encoder.device().pool().each(pass.shards.len(), |turn| {
+                let _watch = tickets.watch();
+                let shard = Shard {
+                    batch: &pass.batch,
+                    sequences: pass.shards[turn].clone(),
+                    tokens_before: 0,
+                };
+                let rows = shard.rows();
+                let range = rows.start * hidden..rows.end * hidden;
+                let tap = |depth: usize| {
+                    entering
+                        .get(&depth)
+                        .map(|gradient| &gradient[range.clone()])
+                };
+                let mut scratch = encoder.take_scratch();
+                trunk::start_gradient(tap(depth), range.len(), &mut scratch);
+                let backward = Backward {
+                    weights,
+                    tickets: &tickets,
+                    turn,
+                };
+                // Safety: shards do not share rows.
+                let embedding = unsafe { embedding_gradient.range(range.clone()) };
+                let activations = &pass.activations[turn];
+                trunk::backward(
+                    &context,
+                    &shard,
+                    depth,
+                    activations,
+                    &backward,
+                    tap,
+                    embedding,
+                    &mut scratch,
+                );
+                encoder.return_scratch(scratch);
+            });
+        }
+        self.scatter_embeddings(&[&pass.batch]);
+        lock(&self.activations).extend(pass.activations);
+        Ok(())
+    }
+
+    /// Candle's backward of a scalar `loss`, then through the trunk for every pass it was computed from, and to the
+    /// head parameters. Returns the loss; errs with [`NotFinite`] before anything is added.
+    pub fn backward_loss(&mut self, passes: Vec<Pass>, loss: &Tensor) -> Result<f64> {
+        let value = f64::from(loss.to_scalar::<f32>().context("a loss must be one f32")?);
+        if !value.is_finite() {
+            self.clear_gradients();
+            return Err(NotFinite {
+                update: self.update + 1,
+                loss: Some(value),
+                gradient_norm: None,
+            }
+            .into());
+        }
+        let gradients = loss.backward()?;
+        self.accumulate_head_gradients(&gradients)?;
+        for pass in passes {
+            let taps: Vec<(Tap, Tensor)> = pass
+                .taps
+                .iter()
+                .filter_map(|(tap, variable)| {
+                    Some((*tap, gradients.get(variable.as_tensor())?.clone()))
+                })
+                .collect();
+            self.backward(pass, &taps)?;
+        }
+        Ok(value)
+    }
+
+    /// Adds a parameter for a head, with its own peak learning rate; the schedule scales it like the trunk's.
+    pub fn add_head_parameter(
+        &mut self,
+        name: &str,
+        dims: &[usize],
+        initial: Vec<f32>,
+        learning_rate: f64,
+    ) -> Result<()> {
+        self.heads.add(name, dims, initial, learning_rate)
+    }
+
+    /// A head parameter as a candle variable, to compute with.
+    pub fn head_parameter(&self, name: &str) -> Result<Tensor> {
+        Ok(self.heads.get(name)?.variable.as_tensor().clone())
+    }
+
+    /// Adds the gradients of head parameters.
+    pub fn accumulate_head_gradients(&mut self, gradients: &GradStore) -> Result<()> {
+        self.heads.accumulate(gradients)
+    }
+
+    /// Divides the accumulated gradients, clips, updates all parameters, and clears the gradients.
+    /// Errs with [`NotFinite`] before anything changes.
+    pub fn apply(&mut self, divisor: f64) -> Result<UpdateReport> {
+        ensure!(
+            divisor > 0.0 && divisor.is_finite(),
+            "gradients cannot be divided by {divisor}; count the targets"
+        );
+        let update = self.update + 1;
+        let gradient_norm = self.gradient_norm() / divisor;
+        if !gradient_norm.is_finite() {
+            self.clear_gradients();
+            return Err(NotFinite {
+                update,
+                loss: None,
+                gradient_norm: Some(gradient_norm),
+            }
+            .into());
+        }
+        // PyTorch's clip_grad_norm_ adds 1e-6 to the norm.
+        let clipping = match self.settings.clip {
+            Some(clip) => (clip / (gradient_norm + 1e-6)).min(1.0),
+            None => 1.0,
+        };
+        let learning_rate = self.settings.learning_rate_at(update, self.total_updates);
+        let s = &self.settings;
+        // Differs: XLM adds epsilon before the bias correction of the second moment; this is PyTorch's AdamW.
+        let numbers = Update {
+            learning_rate: learning_rate as f32,
+            beta1: s.beta1 as f32,
+            beta2: s.beta2 as f32,
+            epsilon: s.epsilon as f32,
+            weight_decay: s.weight_decay as f32,
+            correction1: (1.0 / (1.0 - s.beta1.powf(update as f64))) as f32,
+            correction2: (1.0 / (1.0 - s.beta2.powf(update as f64))).sqrt() as f32,
+            gradient_scale: (clipping / divisor) as f32,
+        };
+        self.heads
+            .update(numbers, learning_rate / s.learning_rate)?;
+        let device = self.encoder.device().clone();
+        let values = self.encoder.values_mut();
+        let length = values.len();
+        let [values, gradient, first, second] = [
+            values,
+            &mut self.gradient,
+            &mut self.first,
+            &mut self.second,
+        ]
+        .map(Parts::new);
+        each_chunk(&device, length, |_, range| {
+            // Safety: chunks do not overlap.
+            unsafe {
+                vectorised(Adam {
+                    update: numbers,
+                    parameters: values.range(range.clone()),
+                    gradient: gradient.range(range.clone()),
+                    first: first.range(range.clone()),
+                    second: second.range(range),
+                });
+            }
+        });
+        self.update = update;
+        self.passes = 0;
+        Ok(UpdateReport {
+            update,
+            gradient_norm,
+            learning_rate,
+        })
+    }
+
+    /// Forgets the gradients accumulated since the last update.
+    pub fn clear_gradients(&mut self) {
+        self.gradient.fill(0.0);
+        self.heads.clear_gradients();
+        self.passes = 0;
+    }
+
+    /// Norm of all accumulated gradients: sums of fixed chunks, added in their order.
+    fn gradient_norm(&self) -> f64 {
+        let mut sums = vec![0f64; self.gradient.len().div_ceil(CHUNK)];
+        let parts = Parts::new(&mut sums);
+        each_chunk(self.device(), self.gradient.len(), |chunk, range| {
+            // Safety: each chunk has its own place.
+            let place = unsafe { parts.range(chunk..chunk + 1) };
+            place[0] = vectorised(SumOfSquares {
+                values: &self.gradient[range],
+            });
+        });
+        (sums.iter().sum::<f64>() + self.heads.sum_of_squares()).sqrt()
+    }
+
+    /// Adds the gradient of the summed embeddings to the tables, in the order of the tokens; a table per thread.
+    fn scatter_embeddings(&mut self, batches: &[&Batch]) {
+        let encoder = &self.encoder;
+        let layout = encoder.model().layout();
+        let width = encoder.shape().settings.hidden;
+        let gradient = Parts::new(&mut self.gradient);
+        let rows = &self.embedding_gradient;
+        let scatter = |table: &Range<usize>, indices: fn(&Batch) -> &[u32], skip: Option<u32>| {
+            // Safety: the tables do not overlap, and each is one task's.
+            let table_gradient = unsafe { gradient.range(table.clone()) };
+            let mut start = 0;
+            for batch in batches {
+                let end = start + batch.token_count() * width;
+                vectorised(Scatter {
+                    gradient: &rows[start..end],
+                    indices: indices(batch),
+                    skip,
+                    width,
+                    table_gradient,
+                });
+                start = end;
+            }
+        };
+        let table = |index| match index {
+            0 => scatter(&layout.token, |batch| &batch.tokens, Some(PAD)),
+            1 => scatter(&layout.position, |batch| &batch.positions, None),
+            _ => {
+                if let Some(language) = &layout.language {
+                    scatter(language, |batch| &batch.languages, None);
+                }
+            }
+        };
+        if rows.len() < PARALLEL_UPDATE {
+            (0..3).for_each(table);
+        } else {
+            encoder.device().pool().each(3, table);
+        }
+    }
+
+    fn next_stream(&mut self) -> Stream {
+        let pass = self.passes;
+        self.passes += 1;
+        Stream {
+            key: self.stream_key,
+            step: self.update,
+            pass,
+        }
+    }
+}
+
+/// Calls `task(chunk, range)` for fixed chunks of a buffer, with all threads when it is long.
+fn each_chunk(device: &Device, length: usize, task: impl Fn(usize, Range<usize>) + Sync) {
+    let run = |chunk: usize| task(chunk, chunk * CHUNK..length.min((chunk + 1) * CHUNK));
+    let chunks = length.div_ceil(CHUNK);
+    if length < PARALLEL_UPDATE {
+        (0..chunks).for_each(run);
+    } else {
+        device.pool().each(chunks, run);
+    }
+}
