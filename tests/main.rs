@@ -1,16 +1,22 @@
 //! Behaviour tests, one file per area.
 
 mod claims;
+mod corpus;
 mod data;
+mod engine;
+mod engine_invariants;
 mod execution;
 mod fake_results;
 mod html;
 mod hub;
 mod notebook;
+mod objectives;
 mod plots;
+mod pretrain;
 mod sample;
 mod scores;
 mod statistics;
 mod store;
 mod synthetic;
 mod tables;
+mod tokenizer;
