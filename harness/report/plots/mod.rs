@@ -19,6 +19,7 @@ use crate::report::manifest::Scale;
 use crate::report::summary::{Estimate, IntervalKind, Query, Summary};
 use anyhow::{Context, Result};
 use canvas::Canvas;
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// What a plot is made from.
@@ -64,32 +65,34 @@ pub struct Drawing {
 /// Draws all plots that the results have something for.
 pub fn draw(input: &ReportInput, summary: &Summary) -> Result<Vec<Drawing>> {
     let material = Material { input, summary };
-    let mut drawings = Vec::new();
-    for plot in &ALL {
-        let context = || format!("cannot draw the plot {}", plot.name);
-        if let Some(canvas) = (plot.draw)(&material).with_context(context)? {
-            drawings.push(Drawing {
-                name: plot.name,
-                svg: canvas.to_svg().with_context(context)?,
-                png: canvas.to_png().with_context(context)?,
-            });
-        }
-    }
-    Ok(drawings)
+    let drawn: Result<Vec<Option<Drawing>>> = ALL
+        .par_iter()
+        .map(|plot| {
+            draw_one(plot, &material).with_context(|| format!("cannot draw the plot {}", plot.name))
+        })
+        .collect();
+    Ok(drawn?.into_iter().flatten().collect())
+}
+
+fn draw_one(plot: &Plot, material: &Material) -> Result<Option<Drawing>> {
+    let Some(canvas) = (plot.draw)(material)? else {
+        return Ok(None);
+    };
+    Ok(Some(Drawing {
+        name: plot.name,
+        svg: canvas.to_svg()?,
+        png: canvas.to_png()?,
+    }))
 }
 
 /// The drawings as files below the results folder.
-pub fn files(drawings: &[Drawing]) -> BTreeMap<String, Vec<u8>> {
-    let files = drawings.iter().flat_map(|drawing| {
-        [
-            (
-                format!("plots/{}.svg", drawing.name),
-                drawing.svg.clone().into_bytes(),
-            ),
-            (format!("plots/{}.png", drawing.name), drawing.png.clone()),
-        ]
-    });
-    files.collect()
+pub fn files(drawings: Vec<Drawing>) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for Drawing { name, svg, png } in drawings {
+        files.insert(format!("plots/{name}.svg"), svg.into_bytes());
+        files.insert(format!("plots/{name}.png"), png);
+    }
+    files
 }
 
 impl Material<'_> {
@@ -205,7 +208,7 @@ impl Material<'_> {
             format!("Bars: 95 % interval {}.", shown.join(" or ")),
         ];
         if estimates.iter().any(|estimate| estimate.per_seed.len() > 1) {
-            sentences.push("Small dots: single seeds.".to_string());
+            sentences.push("Small dots, where there is room: single seeds.".to_string());
         }
         if estimates.iter().any(|estimate| estimate.collapsed > 0) {
             sentences.push("Hollow: a seed is at chance.".to_string());

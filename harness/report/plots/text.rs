@@ -9,8 +9,7 @@ use plotters::style::{FontDesc, FontFamily, FontStyle, register_font};
 use std::sync::OnceLock;
 
 /// The family an SVG asks for: the first ones have the widths of the bundled face.
-pub const FAMILY: &str =
-    "Arial, Helvetica, Liberation Sans, sans-serif";
+pub const FAMILY: &str = "Arial, Helvetica, Liberation Sans, sans-serif";
 const ASIAN_FAMILY: &str = "xlt sans asian";
 
 static REGULAR: &[u8] = include_bytes!("font/xlt-sans-regular.ttf");
