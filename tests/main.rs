@@ -1,8 +1,19 @@
 //! Behaviour tests, one file per area.
 
+mod claims;
+mod corpus;
 mod data;
+mod engine;
+mod engine_invariants;
 mod execution;
 mod hub;
+mod objectives;
 mod pack;
+mod pretrain;
+mod sample;
+mod scores;
+mod statistics;
 mod store;
 mod synthetic;
+mod tables;
+mod tokenizer;

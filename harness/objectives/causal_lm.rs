@@ -16,7 +16,9 @@ pub struct CausalLm<'a> {
 
 impl<'a> CausalLm<'a> {
     pub fn open(text: &'a Text, batches: &BatchSettings) -> Result<Self> {
-        Ok(Self { streams: Streams::open(text, batches)? })
+        Ok(Self {
+            streams: Streams::open(text, batches)?,
+        })
     }
 }
 
@@ -32,9 +34,16 @@ impl Objective for CausalLm<'_> {
     fn validation(&self) -> Vec<Validation> {
         let of_language = |(language, batches): (&str, Vec<Windows>)| Validation {
             of: language.to_owned(),
-            batches: batches.iter().map(|windows| next_tokens(std::slice::from_ref(windows))).collect(),
+            batches: batches
+                .iter()
+                .map(|windows| next_tokens(std::slice::from_ref(windows)))
+                .collect(),
         };
-        self.streams.validation().into_iter().map(of_language).collect()
+        self.streams
+            .validation()
+            .into_iter()
+            .map(of_language)
+            .collect()
     }
 }
 
@@ -49,5 +58,9 @@ fn next_tokens(windows: &[Windows]) -> LanguageModelBatch {
             batch.push(row, windows.language);
         }
     }
-    LanguageModelBatch { batch, targets, direction: Direction::Causal }
+    LanguageModelBatch {
+        batch,
+        targets,
+        direction: Direction::Causal,
+    }
 }

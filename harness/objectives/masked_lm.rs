@@ -18,9 +18,18 @@ pub struct MaskedLm<'a> {
 }
 
 impl<'a> MaskedLm<'a> {
-    pub fn open(rate: f64, sampling: PositionSampling, text: &'a Text, batches: &BatchSettings) -> Result<Self> {
+    pub fn open(
+        rate: f64,
+        sampling: PositionSampling,
+        text: &'a Text,
+        batches: &BatchSettings,
+    ) -> Result<Self> {
         let masking = Masking::new(rate, sampling, &text.counts);
-        Ok(Self { streams: Streams::open(text, batches)?, masking, seed: batches.seed })
+        Ok(Self {
+            streams: Streams::open(text, batches)?,
+            masking,
+            seed: batches.seed,
+        })
     }
 }
 
@@ -37,17 +46,30 @@ impl Objective for MaskedLm<'_> {
             let first = batch.sequences();
             push(&mut batch, &windows);
             let sequences = first..batch.sequences();
-            self.masking.hide(&mut batch, sequences, &mut random, &mut targets);
+            self.masking
+                .hide(&mut batch, sequences, &mut random, &mut targets);
         }
-        LanguageModelBatch { batch, targets, direction: Direction::Bidirectional }
+        LanguageModelBatch {
+            batch,
+            targets,
+            direction: Direction::Bidirectional,
+        }
     }
 
     fn validation(&self) -> Vec<Validation> {
         let of_language = |(language, batches): (&str, Vec<Windows>)| Validation {
             of: language.to_owned(),
-            batches: batches.iter().enumerate().map(|(number, windows)| self.held_out(windows, number as u64)).collect(),
+            batches: batches
+                .iter()
+                .enumerate()
+                .map(|(number, windows)| self.held_out(windows, number as u64))
+                .collect(),
         };
-        self.streams.validation().into_iter().map(of_language).collect()
+        self.streams
+            .validation()
+            .into_iter()
+            .map(of_language)
+            .collect()
     }
 }
 
@@ -56,7 +78,11 @@ impl MaskedLm<'_> {
         let (mut batch, mut targets) = (Batch::new(), Targets::default());
         push(&mut batch, windows);
         self.masking.hide_held_out(&mut batch, number, &mut targets);
-        LanguageModelBatch { batch, targets, direction: Direction::Bidirectional }
+        LanguageModelBatch {
+            batch,
+            targets,
+            direction: Direction::Bidirectional,
+        }
     }
 }
 

@@ -42,15 +42,27 @@ impl Masking {
     /// `counts` by id, for the whole vocabulary.
     pub fn new(rate: f64, sampling: PositionSampling, counts: &[u64]) -> Self {
         let weight = |id: usize, count: u64, exponent: f64| {
-            if id < FIRST_WORD as usize { 0.0 } else { (count.max(1) as f64).powf(-exponent) }
+            if id < FIRST_WORD as usize {
+                0.0
+            } else {
+                (count.max(1) as f64).powf(-exponent)
+            }
         };
         let weights = match sampling {
             PositionSampling::Uniform => None,
-            PositionSampling::CountPower { exponent } => {
-                Some(counts.iter().enumerate().map(|(id, count)| weight(id, *count, exponent)).collect())
-            }
+            PositionSampling::CountPower { exponent } => Some(
+                counts
+                    .iter()
+                    .enumerate()
+                    .map(|(id, count)| weight(id, *count, exponent))
+                    .collect(),
+            ),
         };
-        Self { rate, weights, vocabulary: counts.len() as u64 }
+        Self {
+            rate,
+            weights,
+            vocabulary: counts.len() as u64,
+        }
     }
 
     /// Hides ceil(rate * tokens) tokens of some sequences of a batch, drawn without replacement. The first token of a
@@ -58,7 +70,13 @@ impl Masking {
     ///
     /// Differs: XLM also draws first tokens and then leaves them out, and with uniform sampling it draws every token by
     /// itself, so that its number of targets varies.
-    pub fn hide(&self, batch: &mut Batch, sequences: Range<usize>, random: &mut Random, targets: &mut Targets) {
+    pub fn hide(
+        &self,
+        batch: &mut Batch,
+        sequences: Range<usize>,
+        random: &mut Random,
+        targets: &mut Targets,
+    ) {
         let chosen = choose(batch, sequences, self.rate, self.weights.as_deref(), random);
         for row in chosen {
             let token = batch.tokens[row];
@@ -80,21 +98,33 @@ impl Masking {
         let sequences = 0..batch.sequences();
         for row in choose(batch, sequences, self.rate, None, &mut random) {
             targets.indices.push(row as u32);
-            targets.labels.push(std::mem::replace(&mut batch.tokens[row], MASK));
+            targets
+                .labels
+                .push(std::mem::replace(&mut batch.tokens[row], MASK));
         }
     }
 }
 
 /// Rows of ceil(rate * tokens) tokens, ascending. Every candidate waits an exponential time with its weight as rate, and
 /// the first to come are chosen: successive draws without replacement (Efraimidis and Spirakis 2006).
-fn choose(batch: &Batch, sequences: Range<usize>, rate: f64, weights: Option<&[f64]>, random: &mut Random) -> Vec<usize> {
+fn choose(
+    batch: &Batch,
+    sequences: Range<usize>,
+    rate: f64,
+    weights: Option<&[f64]>,
+    random: &mut Random,
+) -> Vec<usize> {
     let mut waiting = Vec::new();
     let mut tokens = 0;
     for sequence in sequences {
-        let (start, end) = (batch.offsets[sequence] as usize, batch.offsets[sequence + 1] as usize);
+        let (start, end) = (
+            batch.offsets[sequence] as usize,
+            batch.offsets[sequence + 1] as usize,
+        );
         tokens += end - start;
         for row in start + 1..end {
-            let weight = weights.map_or(1.0, |weights| weights[batch.tokens[row] as usize]);
+            let token = batch.tokens[row] as usize;
+            let weight = weights.map_or(1.0, |weights| weights.get(token).copied().unwrap_or(0.0));
             let time = -(1.0 - random.uniform()).ln();
             if weight > 0.0 {
                 waiting.push((time / weight, row));

@@ -66,16 +66,31 @@ impl ObjectiveSettings {
     pub fn validate(&self) -> Vec<Problem> {
         match self {
             Self::CausalLm => Vec::new(),
-            Self::MaskedLm { rate, position_sampling } | Self::TranslationLm { rate, position_sampling } => {
+            Self::MaskedLm {
+                rate,
+                position_sampling,
+            }
+            | Self::TranslationLm {
+                rate,
+                position_sampling,
+            } => {
                 let mut problems = Vec::new();
                 if !(*rate > 0.0 && *rate <= 1.0) {
-                    problems.push(Problem::new("rate", format!("a rate of {rate}"), "choose above 0 and at most 1, such as 0.15"));
+                    problems.push(Problem::new(
+                        "rate",
+                        format!("a rate of {rate}"),
+                        "choose above 0 and at most 1, such as 0.15",
+                    ));
                 }
                 if let PositionSampling::CountPower { exponent } = position_sampling
                     && !(0.0..=4.0).contains(exponent)
                 {
                     let what = format!("an exponent of {exponent}");
-                    problems.push(Problem::new("position_sampling.count_power.exponent", what, "choose between 0 and 4, such as 0.5"));
+                    problems.push(Problem::new(
+                        "position_sampling.count_power.exponent",
+                        what,
+                        "choose between 0 and 4, such as 0.5",
+                    ));
                 }
                 problems
             }
@@ -121,14 +136,30 @@ pub struct Validation {
 ///
 /// # Errors
 /// When there is no text for it.
-pub fn open<'a>(settings: &ObjectiveSettings, text: &'a Text, batches: &BatchSettings) -> Result<Box<dyn Objective + 'a>> {
+pub fn open<'a>(
+    settings: &ObjectiveSettings,
+    text: &'a Text,
+    batches: &BatchSettings,
+) -> Result<Box<dyn Objective + 'a>> {
     Ok(match settings {
-        ObjectiveSettings::MaskedLm { rate, position_sampling } => {
-            Box::new(masked_lm::MaskedLm::open(*rate, *position_sampling, text, batches)?)
-        }
+        ObjectiveSettings::MaskedLm {
+            rate,
+            position_sampling,
+        } => Box::new(masked_lm::MaskedLm::open(
+            *rate,
+            *position_sampling,
+            text,
+            batches,
+        )?),
         ObjectiveSettings::CausalLm => Box::new(causal_lm::CausalLm::open(text, batches)?),
-        ObjectiveSettings::TranslationLm { rate, position_sampling } => {
-            Box::new(translation_lm::TranslationLm::open(*rate, *position_sampling, text, batches)?)
-        }
+        ObjectiveSettings::TranslationLm {
+            rate,
+            position_sampling,
+        } => Box::new(translation_lm::TranslationLm::open(
+            *rate,
+            *position_sampling,
+            text,
+            batches,
+        )?),
     })
 }

@@ -62,22 +62,34 @@ struct LanguageStreams<'a> {
 
 impl<'a> Streams<'a> {
     pub fn open(text: &'a Text, settings: &BatchSettings) -> Result<Self> {
-        ensure!(!text.languages.is_empty(), "there is no monolingual text to pretrain on; check data.monolingual");
+        ensure!(
+            !text.languages.is_empty(),
+            "there is no monolingual text to pretrain on; check data.monolingual"
+        );
         for language in &text.languages {
             ensure!(
-                settings.stream_start == StreamStart::Anywhere || language.train.document_starts().len() > 1,
+                settings.stream_start == StreamStart::Anywhere
+                    || language.train.document_starts().len() > 1,
                 "the text of `{}` has no blank lines between documents, so that every stream would be its beginning; set pretrain.stream_start: anywhere",
                 language.name
             );
         }
-        let sentences: Vec<usize> = text.languages.iter().map(|language| language.train.sentences()).collect();
+        let sentences: Vec<usize> = text
+            .languages
+            .iter()
+            .map(|language| language.train.sentences())
+            .collect();
         let languages = text.languages.iter().map(|language| LanguageStreams {
             name: &language.name,
             id: language.id,
             train: Stream::new(&language.train),
             valid: Stream::new(&language.valid),
         });
-        Ok(Self { languages: languages.collect(), shares: shares(&sentences, settings.sampling_exponent), settings: settings.clone() })
+        Ok(Self {
+            languages: languages.collect(),
+            shares: shares(&sentences, settings.sampling_exponent),
+            settings: settings.clone(),
+        })
     }
 
     /// The windows of an update, by language.
@@ -87,16 +99,24 @@ impl<'a> Streams<'a> {
         let numbers = match self.settings.languages_per_batch {
             LanguagesPerBatch::One => {
                 let drawn = random.weighted(&self.shares).unwrap_or(0);
-                (0..self.languages.len()).map(|index| if index == drawn { sequences } else { 0 }).collect()
+                (0..self.languages.len())
+                    .map(|index| if index == drawn { sequences } else { 0 })
+                    .collect()
             }
             LanguagesPerBatch::All => divide(sequences, &self.shares, random.uniform()),
         };
         let mut random = Random::new(self.settings.seed, "windows of streams", update);
-        let languages = self.languages.iter().zip(numbers).filter(|(_, number)| *number > 0);
+        let languages = self
+            .languages
+            .iter()
+            .zip(numbers)
+            .filter(|(_, number)| *number > 0);
         languages
             .map(|(language, number)| Windows {
                 language: language.id,
-                rows: (0..number).map(|_| language.train.draw(&self.settings, &mut random)).collect(),
+                rows: (0..number)
+                    .map(|_| language.train.draw(&self.settings, &mut random))
+                    .collect(),
             })
             .collect()
     }
@@ -106,10 +126,15 @@ impl<'a> Streams<'a> {
         let sequences = (self.settings.tokens_per_batch / self.settings.stream_length).max(1);
         let held_out = self.languages.iter().map(|language| {
             let rows = language.valid.windows(&self.settings);
-            let batches = rows.chunks(sequences).map(|rows| Windows { language: language.id, rows: rows.to_vec() });
+            let batches = rows.chunks(sequences).map(|rows| Windows {
+                language: language.id,
+                rows: rows.to_vec(),
+            });
             (language.name, batches.collect::<Vec<_>>())
         });
-        held_out.filter(|(_, batches)| !batches.is_empty()).collect()
+        held_out
+            .filter(|(_, batches)| !batches.is_empty())
+            .collect()
     }
 }
 
@@ -149,7 +174,11 @@ impl<'a> Stream<'a> {
             }
             place += corpus.sentence_length(sentence) + 1;
         }
-        Self { corpus, blocks, length: place }
+        Self {
+            corpus,
+            blocks,
+            length: place,
+        }
     }
 
     /// A window drawn at random.
@@ -157,12 +186,15 @@ impl<'a> Stream<'a> {
         match settings.stream_start {
             StreamStart::Anywhere => {
                 let length = settings.stream_length.min(self.length);
-                self.from_place(random.below((self.length - length) as u64 + 1) as usize, length)
+                self.window_at(
+                    random.below((self.length - length) as u64 + 1) as usize,
+                    length,
+                )
             }
             StreamStart::Document => {
                 let documents = self.corpus.document_starts();
                 let document = random.below(documents.len() as u64) as usize;
-                self.from_sentence(documents[document] as usize, settings.stream_length)
+                self.window_of(documents[document] as usize, settings.stream_length)
             }
         }
     }
@@ -171,9 +203,10 @@ impl<'a> Stream<'a> {
     fn windows(&self, settings: &BatchSettings) -> Vec<Vec<u32>> {
         let length = settings.stream_length;
         let rows = match settings.stream_start {
-            StreamStart::Anywhere => {
-                (0..self.length).step_by(length).map(|place| self.from_place(place, length.min(self.length - place))).collect()
-            }
+            StreamStart::Anywhere => (0..self.length)
+                .step_by(length)
+                .map(|place| self.window_at(place, length.min(self.length - place)))
+                .collect(),
             StreamStart::Document => {
                 let mut rows = Vec::new();
                 let mut end = 0;
@@ -181,26 +214,33 @@ impl<'a> Stream<'a> {
                     // A window begins with the `</s>` before its first sentence.
                     let place = self.place(*sentence as usize) - 1;
                     if place >= end {
-                        rows.push(self.from_sentence(*sentence as usize, length));
+                        rows.push(self.window_of(*sentence as usize, length));
                         end = place + length;
                     }
                 }
                 rows
             }
         };
-        rows.into_iter().filter(|row: &Vec<u32>| row.len() > 1).collect()
+        rows.into_iter()
+            .filter(|row: &Vec<u32>| row.len() > 1)
+            .collect()
     }
 
     /// Place of a sentence's first token.
     fn place(&self, sentence: usize) -> usize {
         let first = sentence / BLOCK * BLOCK;
-        let before: usize = (first..sentence).map(|sentence| self.corpus.sentence_length(sentence) + 1).sum();
+        let before: usize = (first..sentence)
+            .map(|sentence| self.corpus.sentence_length(sentence) + 1)
+            .sum();
         self.blocks[sentence / BLOCK] + before
     }
 
     /// `length` tokens from a place on; `place + length` lies within the stream.
-    fn from_place(&self, place: usize, length: usize) -> Vec<u32> {
-        let block = self.blocks.partition_point(|start| *start <= place).saturating_sub(1);
+    fn window_at(&self, place: usize, length: usize) -> Vec<u32> {
+        let block = self
+            .blocks
+            .partition_point(|start| *start <= place)
+            .saturating_sub(1);
         let mut sentence = block * BLOCK;
         let mut row = Vec::with_capacity(length);
         let mut skip = match self.blocks.get(block) {
@@ -219,7 +259,7 @@ impl<'a> Stream<'a> {
     }
 
     /// `</s>` and up to `length - 1` tokens from a sentence's beginning on.
-    fn from_sentence(&self, sentence: usize, length: usize) -> Vec<u32> {
+    fn window_of(&self, sentence: usize, length: usize) -> Vec<u32> {
         let mut row = Vec::with_capacity(length);
         row.push(END_OF_SENTENCE);
         self.read_on(sentence, 0, length, row)

@@ -35,11 +35,20 @@ struct Pairs<'a> {
 impl<'a> TranslationLm<'a> {
     /// # Errors
     /// When there are no sentence pairs, or none of two languages is short enough.
-    pub fn open(rate: f64, sampling: PositionSampling, text: &'a Text, batches: &BatchSettings) -> Result<Self> {
-        ensure!(!text.pairs.is_empty(), "translation language modelling needs sentence pairs; name them under data.parallel");
+    pub fn open(
+        rate: f64,
+        sampling: PositionSampling,
+        text: &'a Text,
+        batches: &BatchSettings,
+    ) -> Result<Self> {
+        ensure!(
+            !text.pairs.is_empty(),
+            "translation language modelling needs sentence pairs; name them under data.parallel"
+        );
         let mut pairs = Vec::new();
         for pair in &text.pairs {
-            let [train, valid] = [&pair.train, &pair.valid].map(|corpus| short_enough(corpus, batches.stream_length));
+            let [train, valid] = [&pair.train, &pair.valid]
+                .map(|corpus| short_enough(corpus, batches.stream_length));
             ensure!(
                 !train.is_empty(),
                 "none of the {} sentence pairs of `{}-{}` has at most {} tokens in each language; raise pretrain.stream_length or check data.parallel",
@@ -48,11 +57,20 @@ impl<'a> TranslationLm<'a> {
                 pair.names.1,
                 batches.stream_length.saturating_sub(2)
             );
-            pairs.push(Pairs { text: pair, train, valid });
+            pairs.push(Pairs {
+                text: pair,
+                train,
+                valid,
+            });
         }
         let numbers: Vec<usize> = pairs.iter().map(|pairs| pairs.train.len()).collect();
         let masking = Masking::new(rate, sampling, &text.counts);
-        Ok(Self { pairs, shares: shares(&numbers, batches.sampling_exponent), masking, settings: batches.clone() })
+        Ok(Self {
+            pairs,
+            shares: shares(&numbers, batches.sampling_exponent),
+            masking,
+            settings: batches.clone(),
+        })
     }
 
     fn drawn(&self, random: &mut Random) -> usize {
@@ -72,8 +90,13 @@ impl<'a> TranslationLm<'a> {
         }
         let hidden = packed.into_iter().enumerate().map(|(number, mut batch)| {
             let mut targets = Targets::default();
-            self.masking.hide_held_out(&mut batch, number as u64, &mut targets);
-            LanguageModelBatch { batch, targets, direction: Direction::Bidirectional }
+            self.masking
+                .hide_held_out(&mut batch, number as u64, &mut targets);
+            LanguageModelBatch {
+                batch,
+                targets,
+                direction: Direction::Bidirectional,
+            }
         });
         hidden.collect()
     }
@@ -104,8 +127,13 @@ impl Objective for TranslationLm<'_> {
         }
         let mut random = Random::new(self.settings.seed, "masks", update);
         let sequences = 0..batch.sequences();
-        self.masking.hide(&mut batch, sequences, &mut random, &mut targets);
-        LanguageModelBatch { batch, targets, direction: Direction::Bidirectional }
+        self.masking
+            .hide(&mut batch, sequences, &mut random, &mut targets);
+        LanguageModelBatch {
+            batch,
+            targets,
+            direction: Direction::Bidirectional,
+        }
     }
 
     fn validation(&self) -> Vec<Validation> {
@@ -148,11 +176,15 @@ impl Sequence {
 
     /// An empty batch takes any sequence.
     fn fits(&self, batch: &Batch, tokens: usize) -> bool {
-        batch.token_count() == 0 || batch.token_count() + self.first.len() + self.second.len() <= tokens
+        batch.token_count() == 0
+            || batch.token_count() + self.first.len() + self.second.len() <= tokens
     }
 
     fn push(&self, batch: &mut Batch, languages: (u32, u32), reversed: bool) {
-        let mut halves = [(self.first.as_slice(), languages.0), (self.second.as_slice(), languages.1)];
+        let mut halves = [
+            (self.first.as_slice(), languages.0),
+            (self.second.as_slice(), languages.1),
+        ];
         if reversed {
             halves.reverse();
         }

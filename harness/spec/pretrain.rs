@@ -58,28 +58,60 @@ impl PretrainSettings {
     /// Every problem at once; `model` says how long sequences may be.
     pub fn validate(&self, model: &ModelSettings) -> Vec<Problem> {
         let mut problems = self.objective_problems();
-        let mut add = |field: &str, what: String, remedy: String| problems.push(Problem::new(field, what, remedy));
+        let mut add = |field: &str, what: String, remedy: String| {
+            problems.push(Problem::new(field, what, remedy))
+        };
         if !(0.0..=1.0).contains(&self.sampling_exponent) {
             let remedy = "choose between 0 (all languages alike) and 1 (proportional)";
-            add("sampling_exponent", format!("an exponent of {}", self.sampling_exponent), remedy.into());
+            add(
+                "sampling_exponent",
+                format!("an exponent of {}", self.sampling_exponent),
+                remedy.into(),
+            );
         }
         if !(3..=model.positions).contains(&self.stream_length) {
-            let remedy = format!("choose between 3 and the model's {} positions", model.positions);
-            add("stream_length", format!("streams of {} tokens", self.stream_length), remedy);
+            let remedy = format!(
+                "choose between 3 and the model's {} positions",
+                model.positions
+            );
+            add(
+                "stream_length",
+                format!("streams of {} tokens", self.stream_length),
+                remedy,
+            );
         }
         if self.updates == 0 {
-            add("updates", "no updates".into(), "choose 1 or more, or `pretrain: none`".into());
+            add(
+                "updates",
+                "no updates".into(),
+                "choose 1 or more, or `pretrain: none`".into(),
+            );
         }
         if !(self.stream_length..=LARGEST_BATCH).contains(&self.tokens_per_batch) {
-            let remedy = format!("choose between one stream ({}) and {LARGEST_BATCH}", self.stream_length);
-            add("tokens_per_batch", format!("batches of {} tokens", self.tokens_per_batch), remedy);
+            let remedy = format!(
+                "choose between one stream ({}) and {LARGEST_BATCH}",
+                self.stream_length
+            );
+            add(
+                "tokens_per_batch",
+                format!("batches of {} tokens", self.tokens_per_batch),
+                remedy,
+            );
         }
         if self.validation_every == Some(0) {
-            add("validation_every", "validation after no updates".into(), "choose 1 or more, or leave it out".into());
+            add(
+                "validation_every",
+                "validation after no updates".into(),
+                "choose 1 or more, or leave it out".into(),
+            );
         }
         if let Err(wrong) = self.optimizer.validate() {
             for problem in wrong {
-                add(&format!("optimizer.{}", problem.field), problem.problem, problem.remedy);
+                add(
+                    &format!("optimizer.{}", problem.field),
+                    problem.problem,
+                    problem.remedy,
+                );
             }
         }
         problems
@@ -87,16 +119,30 @@ impl PretrainSettings {
 
     fn objective_problems(&self) -> Vec<Problem> {
         if self.objectives.is_empty() {
-            return vec![Problem::new("objectives", "no objectives", "name one, such as causal_lm, or choose `pretrain: none`")];
+            return vec![Problem::new(
+                "objectives",
+                "no objectives",
+                "name one, such as causal_lm, or choose `pretrain: none`",
+            )];
         }
         let mut problems = Vec::new();
         for (index, objective) in self.objectives.iter().enumerate() {
             let name = objective.name();
-            if self.objectives[..index].iter().any(|earlier| earlier.name() == name) {
-                problems.push(Problem::new(&format!("objectives.{index}"), format!("`{name}` a second time"), "name each objective once"));
+            if self.objectives[..index]
+                .iter()
+                .any(|earlier| earlier.name() == name)
+            {
+                problems.push(Problem::new(
+                    &format!("objectives.{index}"),
+                    format!("`{name}` a second time"),
+                    "name each objective once",
+                ));
             }
             for problem in objective.validate() {
-                problems.push(Problem { field: format!("objectives.{index}.{name}.{}", problem.field), ..problem });
+                problems.push(Problem {
+                    field: format!("objectives.{index}.{name}.{}", problem.field),
+                    ..problem
+                });
             }
         }
         problems
@@ -104,12 +150,16 @@ impl PretrainSettings {
 
     /// Whether an objective needs sentence pairs.
     pub fn uses_parallel_text(&self) -> bool {
-        self.objectives.iter().any(ObjectiveSettings::uses_parallel_text)
+        self.objectives
+            .iter()
+            .any(ObjectiveSettings::uses_parallel_text)
     }
 
     /// Whether an objective needs each language's own text.
     pub fn uses_monolingual_text(&self) -> bool {
-        self.objectives.iter().any(|objective| !objective.uses_parallel_text())
+        self.objectives
+            .iter()
+            .any(|objective| !objective.uses_parallel_text())
     }
 
     /// How batches are made for a seed.

@@ -62,6 +62,7 @@ pub enum Metrics {
     /// Held-out text of one language or pair.
     Validation {
         update: u64,
+        tokens: u64,
         objective: String,
         /// `en`, or `en-fr`.
         of: String,
@@ -97,19 +98,41 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     let text = open_text(settings, context, &tokenizer)?;
     let batches = settings.pretrain.batches(settings.seed);
     let open = |objective| objectives::open(objective, &text, &batches);
-    let objectives = settings.pretrain.objectives.iter().map(open).collect::<Result<Vec<_>>>()?;
-    let held_out: Vec<(&str, Vec<Validation>)> = objectives.iter().map(|objective| (objective.name(), objective.validation())).collect();
+    let objectives = settings
+        .pretrain
+        .objectives
+        .iter()
+        .map(open)
+        .collect::<Result<Vec<_>>>()?;
+    let held_out: Vec<(&str, Vec<Validation>)> = objectives
+        .iter()
+        .map(|objective| (objective.name(), objective.validation()))
+        .collect();
 
-    let shape = Shape { settings: settings.model.clone(), vocabulary: tokenizer.vocabulary(), languages: tokenizer.languages().len() };
+    let shape = Shape {
+        settings: settings.model.clone(),
+        vocabulary: tokenizer.vocabulary(),
+        languages: tokenizer.languages().len(),
+    };
     let model = Model::initialise(&shape, settings.seed);
     // The one arithmetic there is; a second must be told to the trainer.
     let Precision::F32 = settings.pretrain.precision;
     let total = settings.pretrain.updates;
-    let mut trainer = Trainer::new(model, &settings.pretrain.optimizer, total, context.device, settings.seed)?;
+    let mut trainer = Trainer::new(
+        model,
+        &settings.pretrain.optimizer,
+        total,
+        context.device,
+        settings.seed,
+    )?;
     let mut position = resume(&mut trainer, context.checkpoints)?;
     context.progress.begin(total, position.updates, "updates");
 
-    let mut speed = Speed { started: Instant::now(), tokens_before: position.tokens, waiting: Duration::ZERO };
+    let mut speed = Speed {
+        started: Instant::now(),
+        tokens_before: position.tokens,
+        waiting: Duration::ZERO,
+    };
     std::thread::scope(|threads| -> Result<()> {
         let (sender, prepared) = sync_channel(1);
         let (objectives, first) = (&objectives, position.updates);
@@ -117,7 +140,10 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
             for update in first..total {
                 let objective = of_update(objectives, update);
                 // The receiver is gone when training stops early.
-                if sender.send((objective.name(), objective.training_batch(update))).is_err() {
+                if sender
+                    .send((objective.name(), objective.training_batch(update)))
+                    .is_err()
+                {
                     break;
                 }
             }
@@ -125,24 +151,38 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         let mut saved = Instant::now();
         while position.updates < total {
             let asked = Instant::now();
-            let (objective, batch) = prepared.recv().context("the thread that prepares batches has died")?;
+            let (objective, batch) = prepared
+                .recv()
+                .context("the thread that prepares batches has died")?;
             speed.waiting += asked.elapsed();
             let report = trainer
                 .language_model_step(std::slice::from_ref(&batch))
-                .map_err(|error| diverged(error, &trainer, &batch, &position, context.checkpoints))?;
+                .map_err(|error| {
+                    diverged(error, &trainer, &batch, &position, context.checkpoints)
+                })?;
             position.add(objective, &report);
             let ends = position.updates == total;
             if ends || position.updates.is_multiple_of(UPDATES_PER_LINE) {
                 position.write_line(&report);
             }
-            if ends || settings.pretrain.validation_every.is_some_and(|every| position.updates.is_multiple_of(every)) {
+            if ends
+                || settings
+                    .pretrain
+                    .validation_every
+                    .is_some_and(|every| position.updates.is_multiple_of(every))
+            {
                 validate(&trainer, &held_out, &mut position)?;
             }
-            context.progress.advance(position.updates, &note(&report, &position, &speed));
+            context
+                .progress
+                .advance(position.updates, &note(&report, &position, &speed));
             if !ends && (context.stop.asked() || saved.elapsed() >= context.checkpoint_interval) {
                 checkpoint::save(context.checkpoints, position.updates, |folder| {
                     trainer.save_state(&folder.join("trainer.safetensors"))?;
-                    Ok(fs::write(folder.join("position.json"), serde_json::to_vec(&position)?)?)
+                    Ok(fs::write(
+                        folder.join("position.json"),
+                        serde_json::to_vec(&position)?,
+                    )?)
                 })?;
                 saved = Instant::now();
                 context.stop_if_asked()?;
@@ -151,7 +191,9 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         Ok(())
     })?;
 
-    trainer.model().save(&context.output.join("model.safetensors"))?;
+    trainer
+        .model()
+        .save(&context.output.join("model.safetensors"))?;
     write_metrics(&position.metrics, &context.output.join("metrics.jsonl"))?;
     Ok(facts(&shape, &position, &speed))
 }
@@ -159,9 +201,49 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
 /// Reads `metrics.jsonl` of an artifact.
 pub fn read_metrics(folder: &Path) -> Result<Vec<Metrics>> {
     let path = folder.join("metrics.jsonl");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let line = |line: &str| serde_json::from_str(line).with_context(|| format!("{} has a line that is no metric", path.display()));
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let line = |line: &str| {
+        serde_json::from_str(line)
+            .with_context(|| format!("{} has a line that is no metric", path.display()))
+    };
     text.lines().map(line).collect()
+}
+
+/// A perplexity of held-out text, as curves show it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValidationPoint {
+    /// `valid perplexity en masked_lm`.
+    pub series: String,
+    pub updates: u64,
+    /// Tokens trained on so far.
+    pub tokens: u64,
+    /// exp(nats per target).
+    pub value: f64,
+}
+
+/// Reads the perplexities of an artifact, in the order of updates.
+pub fn read_validations(folder: &Path) -> Result<Vec<ValidationPoint>> {
+    let point = |line| match line {
+        Metrics::Validation {
+            update,
+            tokens,
+            objective,
+            of,
+            loss,
+            ..
+        } => Some(ValidationPoint {
+            series: format!("valid perplexity {of} {objective}"),
+            updates: update,
+            tokens,
+            value: loss.exp(),
+        }),
+        Metrics::Training { .. } => None,
+    };
+    Ok(read_metrics(folder)?
+        .into_iter()
+        .filter_map(point)
+        .collect())
 }
 
 fn write_metrics(metrics: &[Metrics], path: &Path) -> Result<()> {
@@ -177,12 +259,21 @@ fn open_text(settings: &Settings, context: &Context, tokenizer: &Tokenizer) -> R
     let mut text = Text::new(tokenizer)?;
     if settings.pretrain.uses_monolingual_text() {
         for language in &settings.languages {
-            text.add_language(language, tokenizer, context.input(&format!("corpus:{language}"))?)?;
+            text.add_language(
+                language,
+                tokenizer,
+                context.input(&format!("corpus:{language}"))?,
+            )?;
         }
     }
     if settings.pretrain.uses_parallel_text() {
         for (first, second) in &settings.pairs {
-            text.add_pair(first, second, tokenizer, context.input(&format!("parallel_corpus:{first}-{second}"))?)?;
+            text.add_pair(
+                first,
+                second,
+                tokenizer,
+                context.input(&format!("parallel_corpus:{first}-{second}"))?,
+            )?;
         }
     }
     Ok(text)
@@ -194,10 +285,18 @@ fn of_update<'a>(objectives: &'a [Box<dyn Objective + '_>], update: u64) -> &'a 
 }
 
 fn resume(trainer: &mut Trainer, checkpoints: &Path) -> Result<Position> {
-    let Some((_, folder)) = checkpoint::latest(checkpoints)? else { return Ok(Position::default()) };
+    let Some((_, folder)) = checkpoint::latest(checkpoints)? else {
+        return Ok(Position::default());
+    };
     let path = folder.join("position.json");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let position = serde_json::from_str(&text).with_context(|| format!("the checkpoint {} is damaged; remove it and start again", folder.display()))?;
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let position = serde_json::from_str(&text).with_context(|| {
+        format!(
+            "the checkpoint {} is damaged; remove it and start again",
+            folder.display()
+        )
+    })?;
     trainer.load_state(&folder.join("trainer.safetensors"))?;
     Ok(position)
 }
@@ -217,14 +316,21 @@ impl Position {
         self.metrics.push(Metrics::Training {
             update: self.updates,
             tokens: self.tokens,
-            loss: sums.into_iter().map(|(objective, (nats, targets))| (objective, nats / targets as f64)).collect(),
+            loss: sums
+                .into_iter()
+                .map(|(objective, (nats, targets))| (objective, nats / targets as f64))
+                .collect(),
             gradient_norm: report.gradient_norm,
             learning_rate: report.learning_rate,
         });
     }
 }
 
-fn validate(trainer: &Trainer, held_out: &[(&str, Vec<Validation>)], position: &mut Position) -> Result<()> {
+fn validate(
+    trainer: &Trainer,
+    held_out: &[(&str, Vec<Validation>)],
+    position: &mut Position,
+) -> Result<()> {
     for (objective, texts) in held_out {
         for text in texts {
             let mut sum = LossSum::default();
@@ -234,6 +340,7 @@ fn validate(trainer: &Trainer, held_out: &[(&str, Vec<Validation>)], position: &
             if sum.targets > 0 {
                 position.metrics.push(Metrics::Validation {
                     update: position.updates,
+                    tokens: position.tokens,
                     objective: (*objective).to_owned(),
                     of: text.of.clone(),
                     targets: sum.targets,
@@ -247,18 +354,39 @@ fn validate(trainer: &Trainer, held_out: &[(&str, Vec<Validation>)], position: &
 }
 
 /// Keeps the last finite state and the batch when an update met a number that is not finite.
-fn diverged(error: anyhow::Error, trainer: &Trainer, batch: &LanguageModelBatch, position: &Position, checkpoints: &Path) -> anyhow::Error {
-    let Some(not_finite) = error.downcast_ref::<NotFinite>() else { return error };
-    let what = if not_finite.loss.is_some() { "the loss" } else { "the gradient" };
+fn diverged(
+    error: anyhow::Error,
+    trainer: &Trainer,
+    batch: &LanguageModelBatch,
+    position: &Position,
+    checkpoints: &Path,
+) -> anyhow::Error {
+    let Some(not_finite) = error.downcast_ref::<NotFinite>() else {
+        return error;
+    };
+    let what = if not_finite.loss.is_some() {
+        "the loss"
+    } else {
+        "the gradient"
+    };
     let folder = checkpoints.join("diverged");
-    let diverged = Diverged { update: not_finite.update, what: what.to_owned(), folder: folder.display().to_string() };
+    let diverged = Diverged {
+        update: not_finite.update,
+        what: what.to_owned(),
+        folder: folder.display().to_string(),
+    };
     match keep_divergence(&folder, trainer, batch, position) {
         Ok(()) => diverged.into(),
         Err(error) => error.context(diverged),
     }
 }
 
-fn keep_divergence(folder: &Path, trainer: &Trainer, batch: &LanguageModelBatch, position: &Position) -> Result<()> {
+fn keep_divergence(
+    folder: &Path,
+    trainer: &Trainer,
+    batch: &LanguageModelBatch,
+    position: &Position,
+) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     trainer.save_state(&folder.join("trainer.safetensors"))?;
     fs::write(folder.join("position.json"), serde_json::to_vec(position)?)?;
@@ -272,26 +400,43 @@ fn keep_divergence(folder: &Path, trainer: &Trainer, batch: &LanguageModelBatch,
         "labels": targets.labels,
         "direction": batch.direction,
     });
-    Ok(fs::write(folder.join("batch.json"), serde_json::to_vec(&batch)?)?)
+    Ok(fs::write(
+        folder.join("batch.json"),
+        serde_json::to_vec(&batch)?,
+    )?)
 }
 
 impl Speed {
     fn tokens_per_second(&self, position: &Position) -> f64 {
-        (position.tokens - self.tokens_before) as f64 / self.started.elapsed().as_secs_f64().max(1e-9)
+        (position.tokens - self.tokens_before) as f64
+            / self.started.elapsed().as_secs_f64().max(1e-9)
     }
 }
 
 fn note(report: &StepReport, position: &Position, speed: &Speed) -> String {
-    format!("loss {:.3}, {:.1}k tokens/s", report.loss, speed.tokens_per_second(position) / 1e3)
+    format!(
+        "loss {:.3}, {:.1}k tokens/s",
+        report.loss,
+        speed.tokens_per_second(position) / 1e3
+    )
 }
 
 fn facts(shape: &Shape, position: &Position, speed: &Speed) -> Value {
     let mut perplexities = BTreeMap::<&str, BTreeMap<&str, f64>>::new();
     for line in &position.metrics {
-        if let Metrics::Validation { update, objective, of, loss, .. } = line
+        if let Metrics::Validation {
+            update,
+            objective,
+            of,
+            loss,
+            ..
+        } = line
             && *update == position.updates
         {
-            perplexities.entry(objective).or_default().insert(of, loss.exp());
+            perplexities
+                .entry(objective)
+                .or_default()
+                .insert(of, loss.exp());
         }
     }
     json!({
