@@ -12,6 +12,7 @@ mod hub;
 mod notebook;
 mod objectives;
 mod plots;
+mod pack;
 mod pretrain;
 mod sample;
 mod scores;

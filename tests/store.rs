@@ -11,8 +11,7 @@ use tempfile::TempDir;
 use xlt::fingerprint::Fingerprint;
 use xlt::plan::Job;
 use xlt::store::{
-    Acquired, Artifact, Condition, Machine, Selection, Status, Store, StoredFile, Workplace,
-    nearest,
+    Acquired, Artifact, Condition, Machine, Selection, Status, Store, Workplace, nearest,
 };
 
 pub fn folder() -> TempDir {
@@ -28,7 +27,7 @@ pub fn job(stage: &str, settings: Value, inputs: &[(&str, &Job)]) -> Job {
         .iter()
         .map(|(name, job)| ((*name).to_owned(), job.fingerprint.clone()))
         .collect();
-    let fingerprint = Fingerprint::of(&json!([stage, 1, settings, inputs])).unwrap();
+    let fingerprint = Job::identify(stage, 1, &settings, &inputs, &BTreeMap::new()).unwrap();
     let (stage, label) = (stage.to_owned(), format!("{stage} {settings}"));
     let (version, files, estimate) = (1, BTreeMap::new(), Default::default());
     Job {
@@ -57,7 +56,7 @@ fn work<'a>(store: &'a Store, job: &Job) -> Workplace<'a> {
     }
 }
 
-fn make(store: &Store, job: &Job) -> Artifact {
+pub fn make(store: &Store, job: &Job) -> Artifact {
     let workplace = work(store, job);
     fs::create_dir(workplace.output().join("deep")).unwrap();
     fs::write(
@@ -616,103 +615,6 @@ fn nothing_that_somebody_reads_or_makes_is_removed() {
         1
     );
     assert_eq!(store.sizes().unwrap().unfinished, 0);
-}
-
-#[test]
-fn a_pack_carries_artifacts_to_another_store() {
-    let folder = folder();
-    let store = store_in(&folder);
-    let first = job("tokenizer", json!(0), &[]);
-    let second = job("pretrain", json!(0), &[("tokenizer", &first)]);
-    let made = [make(&store, &second), make(&store, &first)];
-    let pack = folder.path().join("a.xltpack");
-    let chosen = store
-        .select(&[second.fingerprint.short().to_owned()], true)
-        .unwrap();
-    assert_eq!(chosen, made);
-    store.pack(&chosen, &pack).unwrap();
-    assert!(store.pack(&chosen, &pack).is_err(), "never over a file");
-    let other = Store::open(&folder.path().join("other")).unwrap();
-    assert_eq!(other.unpack(&pack).unwrap().added.len(), 2);
-    assert_eq!(other.unpack(&pack).unwrap().present.len(), 2);
-    assert!(
-        Store::open(other.root())
-            .unwrap()
-            .verify_all(&[])
-            .unwrap()
-            .damaged
-            .is_empty()
-    );
-    assert_eq!(other.records().unwrap(), store.records().unwrap());
-}
-
-#[test]
-fn a_broken_pack_adds_nothing_of_what_is_broken() {
-    let folder = folder();
-    let store = store_in(&folder);
-    let job = job("tokenizer", json!(0), &[]);
-    make(&store, &job);
-    let pack = folder.path().join("a.xltpack");
-    store.pack(&store.artifacts().unwrap(), &pack).unwrap();
-    let whole = zstd::decode_all(fs::read(&pack).unwrap().as_slice()).unwrap();
-    let other = Store::open(&folder.path().join("other")).unwrap();
-    let refused = |bytes: &[u8]| {
-        fs::write(&pack, zstd::encode_all(bytes, 1).unwrap()).unwrap();
-        let error = other.unpack(&pack).unwrap_err();
-        assert!(format!("{error:#}").contains("a.xltpack"), "{error:#}");
-        assert_eq!(other.find(&job.fingerprint).unwrap(), None);
-    };
-    for length in [0, 10, 24, 30, 100, whole.len() - 10_000, whole.len() - 9] {
-        refused(&whole[..length]);
-    }
-    for place in [3, 27, 200, whole.len() - 5000] {
-        let mut flipped = whole.clone();
-        flipped[place] ^= 0x40;
-        refused(&flipped);
-    }
-    fs::write(&pack, b"not compressed").unwrap();
-    assert!(other.unpack(&pack).is_err());
-}
-
-#[test]
-fn a_pack_cannot_write_outside_the_store() {
-    let folder = folder();
-    let store = store_in(&folder);
-    let record = make(&store, &job("tokenizer", json!(0), &[])).record;
-    let pack = folder.path().join("a.xltpack");
-    let other = Store::open(&folder.path().join("other")).unwrap();
-    for (stage, file) in [
-        ("tokenizer", "../../../evil"),
-        ("tokenizer", "/evil"),
-        ("..", "fine"),
-        ("a/b", "fine"),
-        ("tokenizer", "record.json"),
-    ] {
-        let mut evil = record.clone();
-        let stored = StoredFile {
-            bytes: 1,
-            blake3: Fingerprint::of_bytes(b"x"),
-        };
-        (evil.stage, evil.files) = (
-            stage.to_owned(),
-            BTreeMap::from([(file.to_owned(), stored)]),
-        );
-        let text = evil.to_json().unwrap();
-        let mut bytes = b"xlt artifacts, format 1\n".to_vec();
-        bytes.extend((text.len() as u64).to_le_bytes());
-        bytes.extend(text.as_bytes());
-        bytes.extend(b"x");
-        bytes.extend(0_u64.to_le_bytes());
-        fs::write(&pack, zstd::encode_all(bytes.as_slice(), 1).unwrap()).unwrap();
-        let text = format!("{:#}", other.unpack(&pack).unwrap_err());
-        assert!(
-            text.contains("plain relative")
-                || text.contains("stage's name")
-                || text.contains("lists itself"),
-            "{text}"
-        );
-        assert!(other.artifacts().unwrap().is_empty() && !folder.path().join("evil").exists());
-    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 
+use super::{DONE, exit};
 use crate::execution::progress::duration;
 use crate::fingerprint::Fingerprint;
 use crate::plan::Plan;
@@ -97,7 +98,7 @@ pub fn run(
     let lines = lines(store, plan)?;
     if json {
         writeln!(out, "{}", serde_json::to_string_pretty(&lines)?)?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(exit(DONE));
     }
     for line in &lines {
         writeln!(
@@ -121,7 +122,7 @@ pub fn run(
             store.root().display()
         )?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(exit(DONE))
 }
 
 fn name(state: &State) -> &'static str {

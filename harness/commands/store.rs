@@ -9,10 +9,8 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
 
+use super::{DONE, FAILED, exit};
 use crate::store::{Removal, Selection, Store, Summary};
-
-/// Exit code of a verification that found damage: a job would have to run again.
-const DAMAGED: u8 = 1;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -129,7 +127,7 @@ pub fn run(arguments: &Arguments, store: &Store, out: &mut dyn Write) -> Result<
             }
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(exit(DONE))
 }
 
 fn list(store: &Store, json: bool, out: &mut dyn Write) -> Result<()> {
@@ -214,11 +212,11 @@ fn verify(store: &Store, names: &[String], json: bool, out: &mut dyn Write) -> R
             writeln!(out, "the next run that needs them makes them again")?;
         }
     }
-    Ok(if verified.damaged.is_empty() {
-        ExitCode::SUCCESS
+    Ok(exit(if verified.damaged.is_empty() {
+        DONE
     } else {
-        ExitCode::from(DAMAGED)
-    })
+        FAILED
+    }))
 }
 
 fn print_removal(removal: &Removal, done: bool, out: &mut dyn Write) -> Result<()> {

@@ -57,7 +57,7 @@ pub struct Selection {
     pub names: Vec<String>,
     /// Every artifact; `names` must be empty.
     pub all: bool,
-    /// Not artifacts but the checkpoints of interrupted jobs; `names` may then only be fingerprints.
+    /// Not artifacts but the checkpoints of interrupted jobs: those that `names` select, or all of them.
     pub unfinished: bool,
     /// Also what was set aside because its contents were not what was recorded.
     pub damaged: bool,

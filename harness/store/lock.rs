@@ -66,6 +66,8 @@ impl Drop for Lock {
         if self.exclusive {
             let _ = self.file.set_len(0);
         }
+        // Closing alone would leave the lock with a child process that was forked meanwhile and has not yet begun.
+        let _ = self.file.unlock();
     }
 }
 

@@ -78,6 +78,7 @@ impl Store {
                     record.label
                 )
             };
+            record.check_identity().with_context(named)?;
             let added = self.add(&record, &mut stream).with_context(named)?;
             let summary = Artifact {
                 folder: Default::default(),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::disk;
 use crate::fingerprint::{Fingerprint, canonical};
-use crate::plan::Job;
+use crate::plan::{DataFile, Job};
 
 /// The file whose presence makes a folder an artifact.
 pub const RECORD: &str = "record.json";
@@ -93,6 +93,31 @@ impl Record {
             }
         }
         Ok(record)
+    }
+
+    /// Whether the fingerprint follows from the payload: a pack from elsewhere could claim any.
+    pub(super) fn check_identity(&self) -> Result<()> {
+        let file = |fingerprint: &Fingerprint| DataFile {
+            path: PathBuf::new(),
+            bytes: 0,
+            fingerprint: fingerprint.clone(),
+        };
+        let files = self
+            .user_files
+            .iter()
+            .map(|(name, fingerprint)| (name.clone(), file(fingerprint)))
+            .collect();
+        let follows = Job::identify(
+            &self.stage,
+            self.version,
+            &self.settings,
+            &self.inputs,
+            &files,
+        )?;
+        if follows != self.fingerprint {
+            bail!("its fingerprint does not follow from its settings and inputs");
+        }
+        Ok(())
     }
 
     pub(super) fn read(folder: &Path) -> Result<Self> {
