@@ -1,5 +1,5 @@
 //! Language codes: ISO 639-1, and those codes of ISO 639-3 under which the field's corpora (Wikipedia's editions in XLM-100
-//! and mBERT, XTREME) have languages without a two-letter code. Synthetic languages are known where a study declares them.
+//! and mBERT, XTREME) have languages without a two-letter code. Synthetic languages are named by their family's settings.
 
 /// The English name of a natural language.
 pub fn name(code: &str) -> Option<&'static str> {
@@ -18,23 +18,6 @@ pub fn check(code: &str) -> Result<(), String> {
             "`{code}` is no language code; use ISO 639-1 (`en`, `ko`), or declare it under `data.synthetic.languages`"
         ),
     })
-}
-
-/// Refuses a code that cannot name a synthetic language: codes become parts of file names.
-pub fn check_declared(code: &str) -> Result<(), String> {
-    let plain = code
-        .bytes()
-        .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
-    let lettered = code
-        .bytes()
-        .next()
-        .is_some_and(|byte| byte.is_ascii_lowercase());
-    if plain && lettered && code.len() <= 16 {
-        return Ok(());
-    }
-    Err(format!(
-        "`{code}` cannot name a language; use up to 16 of a-z, 0-9 and _, a letter first"
-    ))
 }
 
 /// What somebody who wrote `code` may have meant: country codes in common use, English names, another case, a regional
@@ -325,13 +308,5 @@ mod tests {
             assert!(message.contains(meant), "{message}");
         }
         assert!(check("qqq").unwrap_err().contains("ISO 639-1"));
-    }
-
-    #[test]
-    fn declared_codes_fit_file_names() {
-        assert!(check_declared("bb").is_ok());
-        for wrong in ["", "1a", "a-b", "A", "a/b", "ü"] {
-            assert!(check_declared(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -453,6 +453,38 @@ fn problems_of_a_source_name_their_field() {
 }
 
 #[test]
+fn sources_are_written_in_yaml_as_documented() {
+    let translated: NliSource = serde_yaml::from_str(
+        "{languages: [sw], files: \"t/{language}.tsv\", format: {columns: {premise: p, hypothesis: h, label: l}}, premise_rows: 3}",
+    )
+    .unwrap();
+    assert!(translated.problems().is_empty());
+    let official: NliSource =
+        serde_yaml::from_str("{files: xnli/test.tsv.zst, format: xnli}").unwrap();
+    assert_eq!(official.format, NliFormat::Xnli);
+    assert!(official.problems().is_empty());
+    let table: ParallelSource = serde_yaml::from_str(
+        "{files: \"newstest.en-{language}.tsv\", columns: {source: \"1\", target: \"2\"}, licence: none}",
+    )
+    .unwrap();
+    assert!(table.problems().is_empty());
+    let unknown: Result<TextSource, _> = serde_yaml::from_str("{file: a.txt}");
+    assert!(unknown.is_err());
+}
+
+#[test]
+fn a_source_has_no_files_for_a_language_it_does_not_list() {
+    let place = Place::new();
+    place.write("a.txt", "one\n");
+    let error = message(english("a.txt").files("ko", Some(place.folder.path())));
+    assert!(error.contains("does not list ko"), "{error}");
+    let mut source = pairs("en-{language}.{side}");
+    source.languages = Some(vec!["fr".into()]);
+    assert!(!source.covers("ko"));
+    assert!(message(source.files("en", "ko", None)).contains("does not list ko"));
+}
+
+#[test]
 fn the_place_of_files_is_not_part_of_what_a_job_reads() {
     let here = serde_json::to_string(&text("a/{language}.txt.zst").input("en").unwrap()).unwrap();
     let there = serde_json::to_string(&text("b/{language}.txt").input("en").unwrap()).unwrap();

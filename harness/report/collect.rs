@@ -17,6 +17,7 @@ use crate::plan::{Plan, Run};
 use crate::spec::settings::Scale;
 use crate::spec::{Study, evaluations};
 use crate::stages::finetune::DevScores;
+use crate::stages::pretrain::Metrics;
 use crate::stages::{baselines, evaluate, pretrain};
 use crate::store::{Artifact, Store};
 
@@ -162,16 +163,17 @@ impl Gathered {
     }
 
     fn pretraining_curve(&mut self, variant: &str, seed: u64, folder: &Path) -> Result<()> {
-        for point in pretrain::read_validations(folder)? {
+        for line in pretrain::read_metrics(folder)? {
+            let Metrics::Validation { update, tokens, objective, of, loss, .. } = line else { continue };
             self.curves.push(CurvePoint {
                 variant: variant.to_owned(),
                 pretrain_seed: seed,
                 finetune_seed: None,
                 stage: CurveStage::Pretrain,
-                series: point.series,
-                updates: point.updates,
-                tokens: point.tokens,
-                value: point.value,
+                series: format!("valid perplexity {of} {objective}"),
+                updates: update,
+                tokens,
+                value: loss.exp(),
             });
         }
         Ok(())

@@ -160,16 +160,16 @@ fn data(settings: &Settings, add: &mut impl FnMut(&str, String)) {
         }
         return;
     }
-    let mut check = |path: String, found: anyhow::Result<()>| {
-        if let Err(error) = found {
-            add(&path, format!("{error:#}"));
+    let mut check = |path: String, problems: Vec<(String, String)>| {
+        for (field, message) in problems {
+            add(&format!("{path}.{field}"), message);
         }
     };
     for (index, source) in monolingual.iter().enumerate() {
-        check(format!("data.monolingual.{index}"), source.validate());
+        check(format!("data.monolingual.{index}"), source.problems());
     }
     for (index, source) in parallel.iter().enumerate() {
-        check(format!("data.parallel.{index}"), source.validate());
+        check(format!("data.parallel.{index}"), source.problems());
     }
     let lists = [
         ("train", &nli.train),
@@ -180,7 +180,7 @@ fn data(settings: &Settings, add: &mut impl FnMut(&str, String)) {
     ];
     for (role, sources) in lists {
         for (index, source) in sources.iter().enumerate() {
-            check(format!("data.nli.{role}.{index}"), source.validate());
+            check(format!("data.nli.{role}.{index}"), source.problems());
         }
     }
 }

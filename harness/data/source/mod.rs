@@ -217,8 +217,9 @@ impl TextSource {
     /// The local files of a language, by the names under which its job finds them; none for a hub source.
     ///
     /// # Errors
-    /// A file that is not there.
+    /// A language that the source does not list, a file that is not there.
     pub fn files(&self, language: &str, root: Option<&Path>) -> Result<BTreeMap<String, PathBuf>> {
+        check_covered(&self.languages, language)?;
         local_files(&self.files, language, root)
     }
 }
@@ -276,13 +277,14 @@ impl ParallelSource {
     /// The local files of a pair, by the names under which its job finds them; none for a hub source.
     ///
     /// # Errors
-    /// A file that is not there; `{pair}` that fits in both orders; different numbers of files for the two sides.
+    /// A target that the source does not list; a file that is not there; `{pair}` that fits in both orders; different numbers of files for the two sides.
     pub fn files(
         &self,
         source: &str,
         target: &str,
         root: Option<&Path>,
     ) -> Result<BTreeMap<String, PathBuf>> {
+        check_covered(&self.languages, target)?;
         let Some(pattern) = &self.files else {
             return Ok(BTreeMap::new());
         };
@@ -358,8 +360,9 @@ impl NliSource {
     /// The local files of a language, by the names under which its job finds them; none for a hub source.
     ///
     /// # Errors
-    /// A file that is not there.
+    /// A language that the source does not list, a file that is not there.
     pub fn files(&self, language: &str, root: Option<&Path>) -> Result<BTreeMap<String, PathBuf>> {
+        check_covered(&self.languages, language)?;
         local_files(&self.files, language, root)
     }
 }
@@ -387,6 +390,13 @@ fn lists(languages: &Option<Vec<String>>, language: &str) -> bool {
         Some(languages) => languages.iter().any(|listed| listed == language),
         None => true,
     }
+}
+
+fn check_covered(languages: &Option<Vec<String>>, language: &str) -> Result<()> {
+    if !lists(languages, language) {
+        bail!("the source does not list {language} among its `languages`");
+    }
+    Ok(())
 }
 
 fn pair_fields<'a>(source: &'a str, target: &'a str, pair: &'a str, side: &'a str) -> Fields<'a> {
