@@ -1,5 +1,6 @@
 //! Behaviour tests, one file per area.
 
+mod corpus;
 mod data;
 mod execution;
 mod hub;
@@ -7,3 +8,4 @@ mod objectives;
 mod pretrain;
 mod store;
 mod synthetic;
+mod tokenizer;

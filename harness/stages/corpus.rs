@@ -1,70 +1,121 @@
-//! Turns the text of one language, or of one pair of languages, into token files.
+//! Encodes text into token files: one language's, or sentence pairs of two.
 
-use std::collections::BTreeMap;
+use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::data::corpus::{CorpusFacts, Part, binarise, side_name};
+use crate::data::corpus::{CorpusFacts, Lines, ParallelCorpus, Part, binarise, side_name};
 use crate::data::tokenizer::Tokenizer;
 use crate::stages::Context;
 
 pub const NAME: &str = "corpus";
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
-/// More unknown tokens than this make a corpus useless: the tokenizer was not made for it. Ours; the coverage of characters
-/// alone leaves 0.05 % by default.
-const MOST_UNKNOWN: f64 = 0.05;
-
+/// What is encoded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Settings {
     /// `train.txt` and `valid.txt` of the input `text`.
     Monolingual { language: String },
-    /// `train.<language>` and `valid.<language>` of the input `text`.
+    /// `train.<language>` and `valid.<language>` of both, of the input `text`.
     Parallel { first: String, second: String },
 }
 
 impl Settings {
     pub fn monolingual(language: &str) -> Self {
-        Self::Monolingual { language: language.to_owned() }
+        Self::Monolingual {
+            language: language.to_owned(),
+        }
     }
 
     pub fn parallel(first: &str, second: &str) -> Self {
-        Self::Parallel { first: first.to_owned(), second: second.to_owned() }
+        Self::Parallel {
+            first: first.to_owned(),
+            second: second.to_owned(),
+        }
     }
 }
 
+/// Inputs: `tokenizer` and `text`. Writes what [`crate::data::corpus`] reads.
 pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     let tokenizer = Tokenizer::load(context.input("tokenizer")?)?;
     let text = context.input("text")?;
-    let parts = [Part::Train, Part::Valid];
-    // Language, text file, name of the token files.
-    let files: Vec<(&str, String, String)> = match settings {
-        Settings::Monolingual { language } => {
-            parts.iter().map(|part| (language.as_str(), format!("{}.txt", part.name()), part.name().to_owned())).collect()
+    let mut jobs = Vec::new();
+    for part in [Part::Train, Part::Valid] {
+        match settings {
+            Settings::Monolingual { language } => {
+                let name = part.name().to_owned();
+                jobs.push((
+                    text.join(format!("{name}.txt")),
+                    Lines::Documents,
+                    language,
+                    part,
+                    name,
+                ));
+            }
+            Settings::Parallel { first, second } => {
+                for language in [first, second] {
+                    let name = side_name(part, language);
+                    jobs.push((text.join(&name), Lines::Aligned, language, part, name));
+                }
+            }
         }
-        Settings::Parallel { first, second } => parts
-            .iter()
-            .flat_map(|part| [first, second].map(|language| (language.as_str(), side_name(*part, language), side_name(*part, language))))
-            .collect(),
-    };
-    context.progress.begin(files.len() as u64, 0, "files");
-    let mut facts: BTreeMap<String, CorpusFacts> = BTreeMap::new();
-    for (done, (language, file, name)) in files.into_iter().enumerate() {
-        let found = binarise(&text.join(&file), &tokenizer, language, context.output, &name, context.device)?;
-        let unknown = found.unknown as f64 / found.tokens.max(1) as f64;
-        if unknown > MOST_UNKNOWN {
-            bail!(
-                "{:.1} % of the tokens of {language} are unknown to the tokenizer; was it made for this text? check tokenizer.character_coverage and data.text_pipeline",
-                100.0 * unknown
-            );
-        }
-        facts.insert(name, found);
-        context.progress.advance(done as u64 + 1, "");
-        context.stop_if_asked()?;
     }
-    let tokens: u64 = facts.values().map(|facts| facts.tokens).sum();
-    Ok(json!({"tokens": tokens, "files": facts}))
+    let size = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
+    context
+        .progress
+        .begin(jobs.iter().map(|(path, ..)| size(path)).sum(), 0, "bytes");
+    let mut files = Map::new();
+    let (mut before, mut tokens) = (0, 0);
+    for (path, lines, language, part, name) in &jobs {
+        let watch = |done| {
+            context.progress.advance(before + done, name);
+            context.stop_if_asked()
+        };
+        let written = binarise(
+            (path, *lines),
+            (&tokenizer, language),
+            (context.output, name),
+            context.device,
+            &watch,
+        )?;
+        before += size(path);
+        if *part == Part::Train {
+            ensure_known(&written, language, tokenizer.maximum_unknown_rate())?;
+        }
+        tokens += written.tokens;
+        files.insert(name.clone(), described(&written));
+    }
+    if let Settings::Parallel { first, second } = settings {
+        for part in [Part::Train, Part::Valid] {
+            ParallelCorpus::open(context.output, (first, second), part)?;
+        }
+    }
+    Ok(json!({"tokens": tokens, "files": files}))
+}
+
+fn ensure_known(facts: &CorpusFacts, language: &str, maximum: f64) -> Result<()> {
+    ensure!(facts.tokens > 0, "the training text in {language} is empty");
+    ensure!(
+        facts.unknown_rate() <= maximum,
+        "{:.2} % of the tokens in {language} are `<unk>`, more than {:.2} %: the tokenizer does not fit the text; raise tokenizer.character_coverage and tokenizer.bpe.vocabulary, or tokenizer.maximum_unknown_rate",
+        100.0 * facts.unknown_rate(),
+        100.0 * maximum
+    );
+    Ok(())
+}
+
+fn described(facts: &CorpusFacts) -> Value {
+    json!({
+        "sentences": facts.sentences,
+        "documents": facts.documents,
+        "tokens": facts.tokens,
+        "words": facts.words,
+        "characters": facts.characters,
+        "unknown_tokens": facts.unknown,
+        "unknown_rate": facts.unknown_rate(),
+        "tokens_per_word": facts.tokens_per_word(),
+    })
 }

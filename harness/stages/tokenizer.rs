@@ -1,34 +1,52 @@
-//! Learns a tokenizer from the training text of all languages.
+//! Learns the tokenizer of a study from the training text of its languages.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::data::tokenizer::{TokenizerSettings, count_file, train};
+use crate::data::tokenizer::{self, TokenizerSettings};
 use crate::stages::Context;
 
 pub const NAME: &str = "tokenizer";
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     pub tokenizer: TokenizerSettings,
-    /// In the order of their embeddings; text comes from the inputs `monolingual:<language>`.
+    /// In the order of their embeddings.
     pub languages: Vec<String>,
 }
 
+/// Inputs: `monolingual:<language>` for each language. Writes `tokenizer.json`.
 pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
-    context.progress.begin(settings.languages.len() as u64 + 1, 0, "steps");
+    let steps = settings.languages.len() as u64 + 1;
+    context.progress.begin(steps, 0, "steps");
     let mut counted = Vec::new();
-    for (done, language) in settings.languages.iter().enumerate() {
-        let folder = context.input(&format!("monolingual:{language}"))?;
-        counted.push((language.clone(), count_file(&folder.join("train.txt"), context.device)?));
-        context.progress.advance(done as u64 + 1, &format!("counted the words of {language}"));
+    let mut languages = Map::new();
+    for language in &settings.languages {
+        let text = context
+            .input(&format!("monolingual:{language}"))?
+            .join("train.txt");
+        let counts = tokenizer::count_file(&text, context.device)?;
+        languages.insert(
+            language.clone(),
+            json!({
+                "sentences": counts.sentences,
+                "words": counts.words.values().sum::<u64>(),
+                "distinct_words": counts.words.len(),
+            }),
+        );
+        counted.push((language.clone(), counts));
+        context.progress.advance(counted.len() as u64, language);
         context.stop_if_asked()?;
     }
-    let tokenizer = train(&settings.tokenizer, &counted)?;
-    tokenizer.save(context.output)?;
-    context.progress.advance(settings.languages.len() as u64 + 1, "");
-    Ok(json!({"vocabulary": tokenizer.vocabulary(), "fingerprint": tokenizer.fingerprint()}))
+    let learnt = tokenizer::train(&settings.tokenizer, &counted)?;
+    learnt.save(context.output)?;
+    context.progress.advance(steps, "");
+    Ok(json!({
+        "vocabulary": learnt.vocabulary(),
+        "fingerprint": learnt.fingerprint(),
+        "languages": languages,
+    }))
 }
