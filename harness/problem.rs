@@ -13,6 +13,10 @@ pub struct Problem {
 
 impl Problem {
     pub fn new(field: &str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { field: field.to_owned(), what: what.into(), remedy: remedy.into() }
+        Self {
+            field: field.to_owned(),
+            what: what.into(),
+            remedy: remedy.into(),
+        }
     }
 }

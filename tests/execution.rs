@@ -35,7 +35,10 @@ fn diamond() -> Plan {
     let b = job("pretrain", json!("b"), &[("corpus", &a)]);
     let c = job("pretrain", json!("c"), &[("corpus", &a)]);
     let d = job("finetune", json!("d"), &[("pretrain", &b)]);
-    Plan { jobs: vec![a, b, c, d], ..Plan::default() }
+    Plan {
+        jobs: vec![a, b, c, d],
+        ..Plan::default()
+    }
 }
 
 fn name(job: &Job) -> String {
@@ -488,7 +491,10 @@ fn a_stage_on_a_full_disk_says_what_to_do() {
 fn running_work_is_seen_from_another_terminal() {
     let folder = folder();
     let store = store_in(&folder);
-    let plan = Plan { jobs: vec![job("pretrain", json!("a"), &[])], ..Plan::default() };
+    let plan = Plan {
+        jobs: vec![job("pretrain", json!("a"), &[])],
+        ..Plan::default()
+    };
     let stage = |_: &Job, context: &Context| {
         context.progress.begin(40, 0, "updates");
         let other = Store::open(store.root())?;

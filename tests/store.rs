@@ -31,7 +31,16 @@ pub fn job(stage: &str, settings: Value, inputs: &[(&str, &Job)]) -> Job {
     let fingerprint = Fingerprint::of(&json!([stage, 1, settings, inputs])).unwrap();
     let (stage, label) = (stage.to_owned(), format!("{stage} {settings}"));
     let (version, files, estimate) = (1, BTreeMap::new(), Default::default());
-    Job { stage, version, settings, inputs, files, fingerprint, label, estimate }
+    Job {
+        stage,
+        version,
+        settings,
+        inputs,
+        files,
+        fingerprint,
+        label,
+        estimate,
+    }
 }
 
 fn machine() -> Machine {

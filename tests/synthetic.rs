@@ -32,6 +32,21 @@ fn small() -> FamilySettings {
     }
 }
 
+/// Monolingual text only.
+fn text_only() -> FamilySettings {
+    let none = SplitSizes {
+        train: 0,
+        dev: 0,
+        test: 0,
+    };
+    FamilySettings {
+        parallel: none,
+        nli: none,
+        annotated: none,
+        ..small()
+    }
+}
+
 /// Languages that differ in everything, where shared words in other orders could say held-out sentences by chance.
 fn varied() -> FamilySettings {
     let mut family = FamilySettings {
@@ -119,8 +134,8 @@ fn the_default_family_says_what_it_said() {
 const GOLDEN: [&str; 4] = [
     "bako nomu pobi fi kuso",
     "bahu rihe habi sonu gati",
-    "bire sofi tenu tahi reme",
-    "tusu sofi tenu tifa sofi",
+    "nobe zale megi fepo posa fi goma",
+    "nobe piza megi fepo piza fi goma",
 ];
 
 #[test]
@@ -256,10 +271,8 @@ fn dev_and_test_share_no_sentence() {
 /// With 1,998 pairs of which three share a hypothesis, four points are more than three standard errors.
 #[test]
 fn words_alone_do_not_tell_the_labels_of_the_default_family() {
-    let family = FamilySettings {
-        monolingual_words: 1_000,
-        ..FamilySettings::default()
-    };
+    let nli = FamilySettings::default().nli;
+    let family = FamilySettings { nli, ..text_only() };
     let generated = generate(&family, "aa", 100).unwrap();
     for code in ["aa", "bb"] {
         let (train, test) = (&generated.nli.train[code], &generated.nli.test[code]);
@@ -282,7 +295,7 @@ fn anchors_measured_are_anchors_asked() {
         let generated = generate(
             &FamilySettings {
                 anchors: asked,
-                ..small()
+                ..text_only()
             },
             "aa",
             100,
@@ -297,7 +310,7 @@ fn anchors_measured_are_anchors_asked() {
     let nothing = FamilySettings {
         anchors: 0.0,
         shared_function_words: false,
-        ..small()
+        ..text_only()
     };
     let generated = generate(&nothing, "aa", 100).unwrap();
     assert_eq!(generated.facts["shared_distinct_words/bb"], 0.0);
@@ -361,7 +374,7 @@ fn heads_form_a_tree_and_entities_are_well_formed() {
 fn a_domain_of_its_own_changes_what_a_language_speaks_of() {
     let mut family = FamilySettings {
         anchors: 1.0,
-        ..small()
+        ..text_only()
     };
     // Words are shared, so that counts can be compared between languages.
     let distance = |family: &FamilySettings| {
@@ -415,7 +428,7 @@ fn a_world_too_small_for_its_test_set_is_an_error() {
     family.world.adjective_dimensions = 1;
     family.world.adjectives_per_dimension = 2;
     family.world.places = 2;
-    family.nli.test = 9_000;
+    family.nli.test = 6_000;
     let message = generate(&family, "aa", 100).unwrap_err().to_string();
     assert!(message.contains("synthetic.world"), "{message}");
 }

@@ -14,14 +14,25 @@ use crate::report::results::Results;
 pub fn run(arguments: &StudyArguments, output: &mut dyn Write) -> Result<ExitCode> {
     let study = arguments.read()?;
     let folder = arguments.folder(&study);
-    let results = Results::read(&folder)
-        .with_context(|| format!("no results in {}; make them with `{}`", folder.display(), command_line("run", arguments, &study)))?;
+    let results = Results::read(&folder).with_context(|| {
+        format!(
+            "no results in {}; make them with `{}`",
+            folder.display(),
+            command_line("run", arguments, &study)
+        )
+    })?;
     let (_, judgements) = rendered(&study, &results)?;
     let gates = gates(&judgements);
     let contradicted = gates.iter().any(|gate| gate.failed);
     if arguments.json {
-        let claims: Vec<_> = judgements.iter().map(|judgement| json!({"says": judgement.says, "verdict": judgement.wording})).collect();
-        let gates: Vec<_> = gates.iter().map(|gate| json!({"says": gate.says, "failed": gate.failed})).collect();
+        let claims: Vec<_> = judgements
+            .iter()
+            .map(|judgement| json!({"says": judgement.says, "verdict": judgement.wording}))
+            .collect();
+        let gates: Vec<_> = gates
+            .iter()
+            .map(|gate| json!({"says": gate.says, "failed": gate.failed}))
+            .collect();
         writeln!(output, "{}", json!({"claims": claims, "gates": gates}))?;
     } else {
         for judgement in &judgements {

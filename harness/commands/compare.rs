@@ -85,6 +85,12 @@ fn table(comparison: &Comparison) -> String {
             comparison.only_in_first, comparison.only_in_second
         ));
     }
+    if comparison.other_test_set > 0 {
+        text.push_str(&format!(
+            "not compared, because the test sets differ: {} cells\n",
+            comparison.other_test_set
+        ));
+    }
     text
 }
 

@@ -78,11 +78,17 @@ impl StudyArguments {
 /// The command line that runs a study, for messages that say how to go on.
 pub fn command_line(verb: &str, arguments: &StudyArguments, study: &Study) -> String {
     let mut line = format!("xlt {verb} {}", arguments.study.display());
-    let first = study.profiles.first().is_none_or(|first| *first == study.profile);
+    let first = study
+        .profiles
+        .first()
+        .is_none_or(|first| *first == study.profile);
     if !first {
         line.push_str(&format!(" --profile {}", study.profile));
     }
-    for (option, value, default) in [("--store", &arguments.store, ".xlt"), ("--results", &arguments.results, "results")] {
+    for (option, value, default) in [
+        ("--store", &arguments.store, ".xlt"),
+        ("--results", &arguments.results, "results"),
+    ] {
         if value != Path::new(default) {
             line.push_str(&format!(" {option} {}", value.display()));
         }

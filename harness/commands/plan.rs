@@ -28,21 +28,38 @@ pub struct Arguments {
 /// Whether a job runs, and why.
 #[derive(Debug, Clone, PartialEq)]
 enum Fate {
-    Reused { seconds: f64 },
+    Reused {
+        seconds: f64,
+    },
     /// There is something to continue from.
     Resumed,
-    ToRun { why: String },
+    ToRun {
+        why: String,
+    },
 }
 
 pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
     let study = arguments.study.read()?;
     if let Some(name) = &arguments.resolved {
-        let variant = study.variants.iter().find(|variant| variant.name == *name).with_context(|| {
-            let names: Vec<&str> = study.variants.iter().map(|variant| variant.name.as_str()).collect();
-            format!("no variant `{name}`; the study has: {}", names.join(", "))
-        })?;
+        let variant = study
+            .variants
+            .iter()
+            .find(|variant| variant.name == *name)
+            .with_context(|| {
+                let names: Vec<&str> = study
+                    .variants
+                    .iter()
+                    .map(|variant| variant.name.as_str())
+                    .collect();
+                format!("no variant `{name}`; the study has: {}", names.join(", "))
+            })?;
         for (path, value, place) in variant.document.leaves() {
-            writeln!(output, "{path}: {value}    # {}:{}", study.file.display(), place.line)?;
+            writeln!(
+                output,
+                "{path}: {value}    # {}:{}",
+                study.file.display(),
+                place.line
+            )?;
         }
         return Ok(exit(DONE));
     }
@@ -52,13 +69,30 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
     let device = arguments.machine.device.open(threads);
     let fates = fates(&plan, &store)?;
     let rate = {
-        let hidden = study.variants.iter().map(|variant| variant.settings.model.hidden).max().unwrap_or(1);
-        calibration::operations_per_second(&device, hidden, &arguments.study.store.join("layout.calibration"))?
+        let hidden = study
+            .variants
+            .iter()
+            .map(|variant| variant.settings.model.hidden)
+            .max()
+            .unwrap_or(1);
+        calibration::operations_per_second(
+            &device,
+            hidden,
+            &arguments.study.store.join("layout.calibration"),
+        )?
     };
     let seconds = |job: &Job| job.estimate.floating_point_operations / rate;
-    let to_run: Vec<&Job> = plan.jobs.iter().filter(|job| !matches!(fates[&job.fingerprint], Fate::Reused { .. })).collect();
+    let to_run: Vec<&Job> = plan
+        .jobs
+        .iter()
+        .filter(|job| !matches!(fates[&job.fingerprint], Fate::Reused { .. }))
+        .collect();
     let total: f64 = to_run.iter().map(|job| seconds(job)).sum();
-    let memory = to_run.iter().map(|job| job.estimate.peak_memory_bytes).max().unwrap_or(0);
+    let memory = to_run
+        .iter()
+        .map(|job| job.estimate.peak_memory_bytes)
+        .max()
+        .unwrap_or(0);
 
     if arguments.study.json {
         let jobs: Vec<_> = plan
@@ -86,9 +120,23 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
         writeln!(output, "{}", serde_json::to_string_pretty(&all)?)?;
         return Ok(exit(DONE));
     }
-    let mut printer = Printer { plan: &plan, fates: &fates, rate, shown: BTreeSet::new(), output };
-    let used: BTreeSet<&Fingerprint> = plan.jobs.iter().flat_map(|job| job.inputs.values()).collect();
-    for job in plan.jobs.iter().filter(|job| !used.contains(&job.fingerprint)) {
+    let mut printer = Printer {
+        plan: &plan,
+        fates: &fates,
+        rate,
+        shown: BTreeSet::new(),
+        output,
+    };
+    let used: BTreeSet<&Fingerprint> = plan
+        .jobs
+        .iter()
+        .flat_map(|job| job.inputs.values())
+        .collect();
+    for job in plan
+        .jobs
+        .iter()
+        .filter(|job| !used.contains(&job.fingerprint))
+    {
         printer.tree(job, "", "")?;
     }
     writeln!(
@@ -108,14 +156,22 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
 
 fn fates(plan: &Plan, store: &Store) -> Result<BTreeMap<Fingerprint, Fate>> {
     let records: Vec<Record> = store.records()?;
-    let unfinished: BTreeSet<Fingerprint> =
-        store.unfinished()?.into_iter().filter(|job| job.checkpoint).map(|job| job.fingerprint).collect();
+    let unfinished: BTreeSet<Fingerprint> = store
+        .unfinished()?
+        .into_iter()
+        .filter(|job| job.checkpoint)
+        .map(|job| job.fingerprint)
+        .collect();
     let mut fates = BTreeMap::new();
     for job in &plan.jobs {
         let fate = match store.find(&job.fingerprint)? {
-            Some(artifact) => Fate::Reused { seconds: artifact.record.seconds },
+            Some(artifact) => Fate::Reused {
+                seconds: artifact.record.seconds,
+            },
             None if unfinished.contains(&job.fingerprint) => Fate::Resumed,
-            None => Fate::ToRun { why: why(job, plan, &records) },
+            None => Fate::ToRun {
+                why: why(job, plan, &records),
+            },
         };
         fates.insert(job.fingerprint.clone(), fate);
     }
@@ -124,20 +180,34 @@ fn fates(plan: &Plan, store: &Store) -> Result<BTreeMap<Fingerprint, Fate>> {
 
 /// What differs from the nearest artifact there is.
 fn why(job: &Job, plan: &Plan, records: &[Record]) -> String {
-    let Some(nearest) = nearest(job, records) else { return "nothing like it in the store".into() };
-    let Some(first) = nearest.differences.first() else { return "nothing like it in the store".into() };
+    let Some(nearest) = nearest(job, records) else {
+        return "nothing like it in the store".into();
+    };
+    let Some(first) = nearest.differences.first() else {
+        return "nothing like it in the store".into();
+    };
     // A changed input is explained where the input itself is listed.
     if let Some(name) = first.field.strip_prefix("inputs.")
         && let Some(input) = job.inputs.get(name).and_then(|input| plan.job(input))
     {
         return format!("its input changed: {}", input.label);
     }
-    let shown = |value: &Option<String>| value.as_deref().map_or_else(|| "absent".to_owned(), |value| value.chars().take(60).collect());
+    let shown = |value: &Option<String>| {
+        value.as_deref().map_or_else(
+            || "absent".to_owned(),
+            |value| value.chars().take(60).collect(),
+        )
+    };
     let others = match nearest.differences.len() - 1 {
         0 => String::new(),
         others => format!(" and {others} more"),
     };
-    format!("{} is {}, was {}{others}", first.field, shown(&first.new), shown(&first.old))
+    format!(
+        "{} is {}, was {}{others}",
+        first.field,
+        shown(&first.new),
+        shown(&first.old)
+    )
 }
 
 struct Printer<'a> {
@@ -153,7 +223,10 @@ impl Printer<'_> {
         let first_time = self.shown.insert(job.fingerprint.clone());
         let fate = match &self.fates[&job.fingerprint] {
             _ if !first_time => "above".to_owned(),
-            Fate::Reused { seconds } => format!("reused, took {}", duration(std::time::Duration::from_secs_f64(*seconds))),
+            Fate::Reused { seconds } => format!(
+                "reused, took {}",
+                duration(std::time::Duration::from_secs_f64(*seconds))
+            ),
             Fate::Resumed => format!("to go on{}", self.costs(job)),
             Fate::ToRun { why } => format!("to run: {why}{}", self.costs(job)),
         };
@@ -162,12 +235,24 @@ impl Printer<'_> {
             return Ok(());
         }
         // Evaluation sets are excluded from training text all over; they are listed where they are used to evaluate.
-        let mut inputs: Vec<&Fingerprint> = job.inputs.iter().filter(|(name, _)| !name.starts_with("exclude:")).map(|(_, input)| input).collect();
+        let mut inputs: Vec<&Fingerprint> = job
+            .inputs
+            .iter()
+            .filter(|(name, _)| !name.starts_with("exclude:"))
+            .map(|(_, input)| input)
+            .collect();
         inputs.dedup();
-        let inputs: Vec<&Job> = inputs.into_iter().filter_map(|input| self.plan.job(input)).collect();
+        let inputs: Vec<&Job> = inputs
+            .into_iter()
+            .filter_map(|input| self.plan.job(input))
+            .collect();
         for (index, input) in inputs.iter().enumerate() {
             let last = index + 1 == inputs.len();
-            self.tree(input, &format!("{below}{}", if last { "└─ " } else { "├─ " }), &format!("{below}{}", if last { "   " } else { "│  " }))?;
+            self.tree(
+                input,
+                &format!("{below}{}", if last { "└─ " } else { "├─ " }),
+                &format!("{below}{}", if last { "   " } else { "│  " }),
+            )?;
         }
         Ok(())
     }
@@ -190,5 +275,9 @@ impl Printer<'_> {
 }
 
 fn bytes(bytes: u64) -> String {
-    if bytes < 1 << 30 { format!("{} MB", bytes.div_ceil(1_000_000)) } else { format!("{:.1} GB", bytes as f64 / 1e9) }
+    if bytes < 1 << 30 {
+        format!("{} MB", bytes.div_ceil(1_000_000))
+    } else {
+        format!("{:.1} GB", bytes as f64 / 1e9)
+    }
 }

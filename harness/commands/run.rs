@@ -47,7 +47,12 @@ pub struct MachineArguments {
 impl MachineArguments {
     /// Threads to use: asked for, or RAYON_NUM_THREADS, or every core.
     pub fn threads(&self) -> Result<usize> {
-        let from_environment = || std::env::var("RAYON_NUM_THREADS").ok().and_then(|number| number.parse().ok()).filter(|number| *number > 0);
+        let from_environment = || {
+            std::env::var("RAYON_NUM_THREADS")
+                .ok()
+                .and_then(|number| number.parse().ok())
+                .filter(|number| *number > 0)
+        };
         let cores = || std::thread::available_parallelism().map_or(1, |number| number.get());
         match self.threads {
             Some(0) => bail!("--threads 0 computes nothing; name at least 1"),
@@ -58,7 +63,13 @@ impl MachineArguments {
 }
 
 pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
-    let MachineArguments { device, jobs, checkpoint_seconds, resume_anywhere, .. } = &arguments.machine;
+    let MachineArguments {
+        device,
+        jobs,
+        checkpoint_seconds,
+        resume_anywhere,
+        ..
+    } = &arguments.machine;
     if *jobs == 0 {
         bail!("--jobs 0 runs nothing; name at least 1");
     }
@@ -79,15 +90,26 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
         resume_anywhere: *resume_anywhere,
         targets: None,
     };
-    let outcome = execution::run(&plan, &store, &options, &|job, context| stages::run(&job.stage, &job.settings, context), reporter.as_ref(), stop)?;
+    let outcome = execution::run(
+        &plan,
+        &store,
+        &options,
+        &|job, context| stages::run(&job.stage, &job.settings, context),
+        reporter.as_ref(),
+        stop,
+    )?;
     drop(reporter);
 
     if !outcome.interrupted.is_empty() {
-        eprintln!("interrupted; everything done so far is kept. Go on with `{}`", command_line("run", &arguments.study, &study));
+        eprintln!(
+            "interrupted; everything done so far is kept. Go on with `{}`",
+            command_line("run", &arguments.study, &study)
+        );
         return Ok(exit(INTERRUPTED));
     }
     let folder = arguments.study.folder(&study);
-    let changed = !outcome.finished.is_empty() || !folder.join(crate::report::results::MANIFEST).exists();
+    let changed =
+        !outcome.finished.is_empty() || !folder.join(crate::report::results::MANIFEST).exists();
     let results = if changed || !outcome.failed.is_empty() {
         let results = collect(&study, &plan, &store, threads)?;
         results.write_sources(&folder)?;
@@ -98,8 +120,17 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
     let (files, judgements) = rendered(&study, &results)?;
     report::write(&folder, &files)?;
     if arguments.study.json {
-        let claims: Vec<_> = judgements.iter().map(|judgement| json!({"says": judgement.says, "verdict": judgement.wording})).collect();
-        let failed: Vec<_> = outcome.failed.iter().map(|(job, error)| json!({"job": plan.jobs[*job].label, "error": format!("{error:#}")})).collect();
+        let claims: Vec<_> = judgements
+            .iter()
+            .map(|judgement| json!({"says": judgement.says, "verdict": judgement.wording}))
+            .collect();
+        let failed: Vec<_> = outcome
+            .failed
+            .iter()
+            .map(
+                |(job, error)| json!({"job": plan.jobs[*job].label, "error": format!("{error:#}")}),
+            )
+            .collect();
         let summary = json!({
             "folder": folder,
             "jobs_finished": outcome.finished.len(),
@@ -116,11 +147,21 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
         }
         writeln!(output, "{}", folder.join("report.html").display())?;
     }
-    Ok(exit(if outcome.failed.is_empty() { DONE } else { FAILED }))
+    Ok(exit(if outcome.failed.is_empty() {
+        DONE
+    } else {
+        FAILED
+    }))
 }
 
 /// The results as they lie there when they are those of this plan; gathered again otherwise.
-fn refreshed(study: &crate::spec::Study, plan: &crate::plan::Plan, store: &crate::store::Store, threads: usize, folder: &Path) -> Result<report::results::Results> {
+fn refreshed(
+    study: &crate::spec::Study,
+    plan: &crate::plan::Plan,
+    store: &crate::store::Store,
+    threads: usize,
+    folder: &Path,
+) -> Result<report::results::Results> {
     let fresh = collect(study, plan, store, threads)?;
     if let Ok(there) = report::results::Results::read(folder)
         && there.manifest.settings_fingerprint == fresh.manifest.settings_fingerprint
@@ -129,6 +170,8 @@ fn refreshed(study: &crate::spec::Study, plan: &crate::plan::Plan, store: &crate
     {
         return Ok(there);
     }
-    fresh.write_sources(folder).with_context(|| format!("cannot write results to {}", folder.display()))?;
+    fresh
+        .write_sources(folder)
+        .with_context(|| format!("cannot write results to {}", folder.display()))?;
     Ok(fresh)
 }

@@ -4,6 +4,11 @@
 //! and sixteen explicit lanes, so that its bits depend neither on the number of rows it is given together nor on the
 //! instruction set that runs it.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "fixed numbers of lanes, indexed by number, stay in registers"
+)]
+
 pub mod adam;
 pub mod attention;
 pub mod buffer;

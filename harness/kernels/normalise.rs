@@ -144,9 +144,9 @@ impl Kernel for NormaliseResidualBackward<'_> {
                     }
                 }
                 None => {
+                    update.copy_from_slice(gradient);
                     for i in 0..width {
-                        update[i] = gradient[i];
-                        bias[i] += update[i];
+                        bias[i] += gradient[i];
                     }
                 }
             }

@@ -15,7 +15,8 @@
 //! Graybill and Wang 1980).
 //! Differs: one t(S - 1) for the sum covers 98 to 100 % where 95 % is meant, because the items are known far better
 //! than the seeds; Satterthwaite's degrees of freedom cover 91 to 95 % with three seeds.
-//! `tests/statistics.rs` measures the coverage of what is used.
+//! What is used covers 95.0 to 97.0 % at 3, 5 and 10 seeds that differ by 1.5 to 6 points (10,000 rounds of the worlds of
+//! `tests/statistics.rs`, which measures it).
 
 use std::collections::BTreeMap;
 
@@ -74,12 +75,41 @@ pub fn score(metric: Metric, clusters: &[(u32, Confusion)]) -> Score {
     Score { value, influence }
 }
 
-/// A weighted sum of statistics of the same premises.
+/// A weighted sum of statistics; premises that a term does not have, do not move it.
 pub fn combine(terms: &[(f64, &Score)]) -> Score {
-    let mut value = 0.0;
+    let value = terms
+        .iter()
+        .map(|(weight, score)| weight * score.value)
+        .sum();
+    let Some((_, first)) = terms.first() else {
+        return Score {
+            value,
+            influence: Vec::new(),
+        };
+    };
+    let common: Vec<u32> = first
+        .influence
+        .iter()
+        .map(|(premise, _)| *premise)
+        .collect();
+    if terms.iter().all(|(_, score)| {
+        score
+            .influence
+            .iter()
+            .map(|(premise, _)| premise)
+            .eq(&common)
+    }) {
+        let mut influence: Vec<(u32, f64)> =
+            common.into_iter().map(|premise| (premise, 0.0)).collect();
+        for (weight, score) in terms {
+            for ((_, sum), (_, change)) in influence.iter_mut().zip(&score.influence) {
+                *sum += weight * change;
+            }
+        }
+        return Score { value, influence };
+    }
     let mut influence: BTreeMap<u32, f64> = BTreeMap::new();
     for (weight, score) in terms {
-        value += weight * score.value;
         for (premise, change) in &score.influence {
             *influence.entry(*premise).or_default() += weight * change;
         }

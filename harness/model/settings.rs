@@ -77,7 +77,7 @@ impl ModelSettings {
                 });
             }
         }
-        if self.heads > 0 && self.hidden % self.heads != 0 {
+        if self.heads > 0 && !self.hidden.is_multiple_of(self.heads) {
             problems.push(Problem {
                 field: "hidden",
                 problem: format!(

@@ -18,7 +18,10 @@ use crate::spec::finetune::Regime;
 use crate::spec::settings::{NliData, Settings};
 use crate::spec::{Study, regime_languages};
 use crate::stages::evaluate::{TestCell, TestText};
-use crate::stages::{baselines, corpus, evaluate, finetune, monolingual, nli, parallel, pretrain, synthesize, tokenizer};
+use crate::stages::{
+    baselines, corpus, evaluate, finetune, monolingual, nli, parallel, pretrain, synthesize,
+    tokenizer,
+};
 
 /// Data that a study asks for and nobody supplies.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -39,7 +42,13 @@ impl fmt::Display for Missing {
 /// # Errors
 /// [`Missing`] with every language and role that has no data; files that cannot be read.
 pub fn build(study: &Study, root: Option<&Path>, hashes: &mut FileHashes) -> Result<Plan> {
-    let mut builder = Builder { plan: Plan::default(), known: BTreeSet::new(), missing: BTreeSet::new(), root, hashes };
+    let mut builder = Builder {
+        plan: Plan::default(),
+        known: BTreeSet::new(),
+        missing: BTreeSet::new(),
+        root,
+        hashes,
+    };
     for variant in &study.variants {
         builder.variant(&variant.name, &variant.settings)?;
     }
@@ -115,20 +124,37 @@ impl Builder<'_> {
         label: String,
         estimate: Estimate,
     ) -> Result<Fingerprint> {
-        let settings = to_value(settings).with_context(|| format!("the settings of {label} are not JSON"))?;
+        let settings =
+            to_value(settings).with_context(|| format!("the settings of {label} are not JSON"))?;
         let fingerprint = Job::identify(stage, version, &settings, &inputs, &files)?;
         if self.known.insert(fingerprint.clone()) {
-            self.plan.jobs.push(Job { stage: stage.to_owned(), version, settings, inputs, files, fingerprint: fingerprint.clone(), label, estimate });
+            self.plan.jobs.push(Job {
+                stage: stage.to_owned(),
+                version,
+                settings,
+                inputs,
+                files,
+                fingerprint: fingerprint.clone(),
+                label,
+                estimate,
+            });
         }
         Ok(fingerprint)
     }
 
     fn hashed(&mut self, files: BTreeMap<String, PathBuf>) -> Result<BTreeMap<String, DataFile>> {
-        files.into_iter().map(|(name, path)| Ok((name, self.hashes.of(&path)?))).collect()
+        files
+            .into_iter()
+            .map(|(name, path)| Ok((name, self.hashes.of(&path)?)))
+            .collect()
     }
 
     /// Files of a source, or a note of what is missing.
-    fn files(&mut self, what: &str, found: Result<BTreeMap<String, PathBuf>>) -> Result<Option<BTreeMap<String, DataFile>>> {
+    fn files(
+        &mut self,
+        what: &str,
+        found: Result<BTreeMap<String, PathBuf>>,
+    ) -> Result<Option<BTreeMap<String, DataFile>>> {
         match found {
             Ok(files) => Ok(Some(self.hashed(files)?)),
             Err(error) => {
@@ -138,21 +164,50 @@ impl Builder<'_> {
         }
     }
 
-    fn note_source(&mut self, name: String, files: &BTreeMap<String, DataFile>, revision: Option<String>, licence: &Option<String>, citation: &Option<String>) {
+    fn note_source(
+        &mut self,
+        name: String,
+        files: &BTreeMap<String, DataFile>,
+        revision: Option<String>,
+        licence: &Option<String>,
+        citation: &Option<String>,
+    ) {
         if !self.plan.sources.iter().any(|source| source.name == name) {
-            self.plan.sources.push(Source { name, files: files.clone(), revision, licence: licence.clone(), citation: citation.clone() });
+            self.plan.sources.push(Source {
+                name,
+                files: files.clone(),
+                revision,
+                licence: licence.clone(),
+                citation: citation.clone(),
+            });
         }
     }
 
     fn data_job(&mut self, name: String, fingerprint: &Fingerprint) {
-        self.plan.data_jobs.entry(name).or_insert_with(|| fingerprint.clone());
+        self.plan
+            .data_jobs
+            .entry(name)
+            .or_insert_with(|| fingerprint.clone());
     }
 
     fn synthesize(&mut self, settings: &Settings) -> Result<Option<Fingerprint>> {
-        let Some(family) = &settings.data.synthetic else { return Ok(None) };
+        let Some(family) = &settings.data.synthetic else {
+            return Ok(None);
+        };
         self.plan.synthetic_deviations = family.deviations();
-        let settings = synthesize::Settings { family: family.clone(), source: settings.languages.source.clone(), seed: settings.seeds.data };
-        let job = self.add((synthesize::NAME, synthesize::VERSION), &settings, Inputs::new(), BTreeMap::new(), "synthetic languages".into(), Estimate::default())?;
+        let settings = synthesize::Settings {
+            family: family.clone(),
+            source: settings.languages.source.clone(),
+            seed: settings.seeds.data,
+        };
+        let job = self.add(
+            (synthesize::NAME, synthesize::VERSION),
+            &settings,
+            Inputs::new(),
+            BTreeMap::new(),
+            "synthetic languages".into(),
+            Estimate::default(),
+        )?;
         self.data_job("synthetic languages".into(), &job);
         Ok(Some(job))
     }
@@ -190,13 +245,22 @@ impl Builder<'_> {
                     NliInput::Hub { files, .. } => Some(files.revision.clone()),
                     _ => None,
                 };
-                self.note_source(name.clone(), &files, revision, &source.licence, &source.citation);
+                self.note_source(
+                    name.clone(),
+                    &files,
+                    revision,
+                    &source.licence,
+                    &source.citation,
+                );
                 input
             }
         };
         if role.split() == Split::Train {
             for (other, role) in [("dev", Role::Dev), ("test", Role::Test)] {
-                inputs.insert(format!("exclude:{other}"), self.nli(settings, role, language)?);
+                inputs.insert(
+                    format!("exclude:{other}"),
+                    self.nli(settings, role, language)?,
+                );
             }
         }
         let stage = nli::Settings {
@@ -207,7 +271,14 @@ impl Builder<'_> {
             limit: None,
             seed: settings.seeds.data,
         };
-        let job = self.add((nli::NAME, nli::VERSION), &stage, inputs, files, name.clone(), Estimate::default())?;
+        let job = self.add(
+            (nli::NAME, nli::VERSION),
+            &stage,
+            inputs,
+            files,
+            name.clone(),
+            Estimate::default(),
+        )?;
         self.data_job(name, &job);
         Ok(job)
     }
@@ -216,9 +287,15 @@ impl Builder<'_> {
     fn evaluation_sets(&mut self, settings: &Settings, languages: &[&str]) -> Result<Inputs> {
         let evaluated = settings.languages.evaluated();
         let mut inputs = Inputs::new();
-        for language in languages.iter().filter(|language| evaluated.contains(language)) {
+        for language in languages
+            .iter()
+            .filter(|language| evaluated.contains(language))
+        {
             for role in [Role::Dev, Role::Test] {
-                inputs.insert(format!("exclude:{}:{language}", role.name()), self.nli(settings, role, language)?);
+                inputs.insert(
+                    format!("exclude:{}:{language}", role.name()),
+                    self.nli(settings, role, language)?,
+                );
             }
         }
         Ok(inputs)
@@ -247,7 +324,8 @@ impl Builder<'_> {
                     }
                 }
                 let Some((source, paths)) = found else {
-                    self.missing.insert(format!("{language}: monolingual text; {reason}"));
+                    self.missing
+                        .insert(format!("{language}: monolingual text; {reason}"));
                     return Ok(nothing());
                 };
                 files = self.hashed(paths)?;
@@ -256,7 +334,13 @@ impl Builder<'_> {
                     TextInput::Hub { files, .. } => Some(files.revision.clone()),
                     _ => None,
                 };
-                self.note_source(name.clone(), &files, revision, &source.licence, &source.citation);
+                self.note_source(
+                    name.clone(),
+                    &files,
+                    revision,
+                    &source.licence,
+                    &source.citation,
+                );
                 input
             }
         };
@@ -268,14 +352,29 @@ impl Builder<'_> {
             validation_sentences: settings.data.monolingual_validation,
             seed: settings.seeds.data,
         };
-        let job = self.add((monolingual::NAME, monolingual::VERSION), &stage, inputs, files, name.clone(), Estimate::default())?;
+        let job = self.add(
+            (monolingual::NAME, monolingual::VERSION),
+            &stage,
+            inputs,
+            files,
+            name.clone(),
+            Estimate::default(),
+        )?;
         self.data_job(name, &job);
         Ok(job)
     }
 
-    fn parallel(&mut self, settings: &Settings, target: &str) -> Result<(String, String, Fingerprint)> {
+    fn parallel(
+        &mut self,
+        settings: &Settings,
+        target: &str,
+    ) -> Result<(String, String, Fingerprint)> {
         let source_language = settings.languages.source.as_str();
-        let (first, second) = if source_language < target { (source_language, target) } else { (target, source_language) };
+        let (first, second) = if source_language < target {
+            (source_language, target)
+        } else {
+            (target, source_language)
+        };
         let name = format!("parallel {first}-{second}");
         let mut inputs = self.evaluation_sets(settings, &[first, second])?;
         let mut files = BTreeMap::new();
@@ -303,10 +402,18 @@ impl Builder<'_> {
                 files = self.hashed(paths)?;
                 let input = source.input(source_language, target)?;
                 let revision = match &input {
-                    ParallelInput::Hub { files, .. } => files.first().map(|files| files.revision.clone()),
+                    ParallelInput::Hub { files, .. } => {
+                        files.first().map(|files| files.revision.clone())
+                    }
                     _ => None,
                 };
-                self.note_source(name.clone(), &files, revision, &source.licence, &source.citation);
+                self.note_source(
+                    name.clone(),
+                    &files,
+                    revision,
+                    &source.licence,
+                    &source.citation,
+                );
                 input
             }
         };
@@ -319,35 +426,86 @@ impl Builder<'_> {
             validation_pairs: settings.data.parallel_validation,
             seed: settings.seeds.data,
         };
-        let job = self.add((parallel::NAME, parallel::VERSION), &stage, inputs, files, name.clone(), Estimate::default())?;
+        let job = self.add(
+            (parallel::NAME, parallel::VERSION),
+            &stage,
+            inputs,
+            files,
+            name.clone(),
+            Estimate::default(),
+        )?;
         self.data_job(name, &job);
         Ok((first.into(), second.into(), job))
     }
 
     fn tokenizer(&mut self, settings: &Settings) -> Result<Fingerprint> {
-        let languages: Vec<String> = settings.languages.all().into_iter().map(str::to_owned).collect();
+        let languages: Vec<String> = settings
+            .languages
+            .all()
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
         let mut inputs = Inputs::new();
         for language in &languages {
-            inputs.insert(format!("monolingual:{language}"), self.monolingual(settings, language)?);
+            inputs.insert(
+                format!("monolingual:{language}"),
+                self.monolingual(settings, language)?,
+            );
         }
-        let stage = tokenizer::Settings { tokenizer: settings.tokenizer.clone(), languages };
-        let label = format!("tokenizer {} {:?}", settings.tokenizer.bpe.vocabulary, settings.tokenizer.sharing).to_lowercase();
-        let job = self.add((tokenizer::NAME, tokenizer::VERSION), &stage, inputs, BTreeMap::new(), label.clone(), Estimate::default())?;
+        let stage = tokenizer::Settings {
+            tokenizer: settings.tokenizer.clone(),
+            languages,
+        };
+        let label = format!(
+            "tokenizer {} {:?}",
+            settings.tokenizer.bpe.vocabulary, settings.tokenizer.sharing
+        )
+        .to_lowercase();
+        let job = self.add(
+            (tokenizer::NAME, tokenizer::VERSION),
+            &stage,
+            inputs,
+            BTreeMap::new(),
+            label.clone(),
+            Estimate::default(),
+        )?;
         self.data_job(label, &job);
         Ok(job)
     }
 
-    fn pretrain(&mut self, variant: &str, settings: &Settings, seed: u64) -> Result<Option<Fingerprint>> {
-        let Some(pretraining) = settings.pretrain.settings() else { return Ok(None) };
+    fn pretrain(
+        &mut self,
+        variant: &str,
+        settings: &Settings,
+        seed: u64,
+    ) -> Result<Option<Fingerprint>> {
+        let Some(pretraining) = settings.pretrain.settings() else {
+            return Ok(None);
+        };
         let tokenizer_job = self.tokenizer(settings)?;
-        let languages: Vec<String> = settings.languages.all().into_iter().map(str::to_owned).collect();
+        let languages: Vec<String> = settings
+            .languages
+            .all()
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
         let mut inputs = Inputs::from([("tokenizer".to_owned(), tokenizer_job.clone())]);
         for language in &languages {
             let text = self.monolingual(settings, language)?;
             let stage = corpus::Settings::monolingual(language);
-            let of_corpus = Inputs::from([("tokenizer".to_owned(), tokenizer_job.clone()), ("text".to_owned(), text)]);
+            let of_corpus = Inputs::from([
+                ("tokenizer".to_owned(), tokenizer_job.clone()),
+                ("text".to_owned(), text),
+            ]);
             let label = format!("corpus {language}");
-            let job = self.add((corpus::NAME, corpus::VERSION), &stage, of_corpus, BTreeMap::new(), label.clone(), Estimate::default())?;
+            let job = self.add(
+                (corpus::NAME, corpus::VERSION),
+                &stage,
+                of_corpus,
+                BTreeMap::new(),
+                label.clone(),
+                Estimate::default(),
+            )?;
             self.data_job(label, &job);
             inputs.insert(format!("corpus:{language}"), job);
         }
@@ -356,18 +514,45 @@ impl Builder<'_> {
             for target in &settings.languages.targets {
                 let (first, second, text) = self.parallel(settings, target)?;
                 let stage = corpus::Settings::parallel(&first, &second);
-                let of_corpus = Inputs::from([("tokenizer".to_owned(), tokenizer_job.clone()), ("text".to_owned(), text)]);
+                let of_corpus = Inputs::from([
+                    ("tokenizer".to_owned(), tokenizer_job.clone()),
+                    ("text".to_owned(), text),
+                ]);
                 let label = format!("parallel corpus {first}-{second}");
-                let job = self.add((corpus::NAME, corpus::VERSION), &stage, of_corpus, BTreeMap::new(), label.clone(), Estimate::default())?;
+                let job = self.add(
+                    (corpus::NAME, corpus::VERSION),
+                    &stage,
+                    of_corpus,
+                    BTreeMap::new(),
+                    label.clone(),
+                    Estimate::default(),
+                )?;
                 self.data_job(label, &job);
                 inputs.insert(format!("parallel_corpus:{first}-{second}"), job);
                 pairs.push((first, second));
             }
         }
-        let stage = pretrain::Settings { model: settings.model.clone(), pretrain: pretraining.clone(), languages, pairs, seed };
+        let stage = pretrain::Settings {
+            model: settings.model.clone(),
+            pretrain: pretraining.clone(),
+            languages,
+            pairs,
+            seed,
+        };
         let estimate = estimate::pretraining(settings, pretraining);
-        let job = self.add((pretrain::NAME, pretrain::VERSION), &stage, inputs, BTreeMap::new(), format!("pretrain {variant}, seed {seed}"), estimate)?;
-        self.plan.pretrainings.push(Pretraining { variant: variant.to_owned(), seed, fingerprint: job.clone() });
+        let job = self.add(
+            (pretrain::NAME, pretrain::VERSION),
+            &stage,
+            inputs,
+            BTreeMap::new(),
+            format!("pretrain {variant}, seed {seed}"),
+            estimate,
+        )?;
+        self.plan.pretrainings.push(Pretraining {
+            variant: variant.to_owned(),
+            seed,
+            fingerprint: job.clone(),
+        });
         Ok(Some(job))
     }
 
@@ -377,14 +562,27 @@ impl Builder<'_> {
             let encoder = self.pretrain(variant, settings, *pretrain_seed)?;
             for finetune_seed in &settings.seeds.finetune {
                 for training in training_sets(settings) {
-                    self.run(variant, settings, (*pretrain_seed, *finetune_seed), encoder.as_ref(), &training)?;
+                    self.run(
+                        variant,
+                        settings,
+                        (*pretrain_seed, *finetune_seed),
+                        encoder.as_ref(),
+                        &training,
+                    )?;
                 }
             }
         }
         Ok(())
     }
 
-    fn run(&mut self, variant: &str, settings: &Settings, seeds: (u64, u64), encoder: Option<&Fingerprint>, training: &TrainingSet) -> Result<()> {
+    fn run(
+        &mut self,
+        variant: &str,
+        settings: &Settings,
+        seeds: (u64, u64),
+        encoder: Option<&Fingerprint>,
+        training: &TrainingSet,
+    ) -> Result<()> {
         let tokenizer_job = self.tokenizer(settings)?;
         let source = settings.languages.source.as_str();
         let mut inputs = Inputs::from([("tokenizer".to_owned(), tokenizer_job.clone())]);
@@ -392,11 +590,21 @@ impl Builder<'_> {
             inputs.insert("pretrain".into(), encoder.clone());
         }
         for language in &training.languages {
-            let role = if language == source { Role::Train } else { Role::TranslatedTrain };
-            inputs.insert(format!("train:{language}"), self.nli(settings, role, language)?);
+            let role = if language == source {
+                Role::Train
+            } else {
+                Role::TranslatedTrain
+            };
+            inputs.insert(
+                format!("train:{language}"),
+                self.nli(settings, role, language)?,
+            );
         }
         for language in &training.dev_languages {
-            inputs.insert(format!("dev:{language}"), self.nli(settings, Role::Dev, language)?);
+            inputs.insert(
+                format!("dev:{language}"),
+                self.nli(settings, Role::Dev, language)?,
+            );
         }
         let finetuning = &settings.finetune;
         let estimate = estimate::finetuning(settings);
@@ -407,7 +615,10 @@ impl Builder<'_> {
                     let stage = finetune::Settings {
                         start: match encoder {
                             Some(_) => finetune::Start::Pretrained {},
-                            None => finetune::Start::Random { model: settings.model.clone(), seed: seeds.0 },
+                            None => finetune::Start::Random {
+                                model: settings.model.clone(),
+                                seed: seeds.0,
+                            },
                         },
                         training_languages: training.languages.clone(),
                         dev_languages: training.dev_languages.clone(),
@@ -424,14 +635,33 @@ impl Builder<'_> {
                         precision: finetuning.precision,
                         seed: seeds.1,
                     };
-                    let configuration = format!("encoder learning rate {encoder_learning_rate:e}, classifier {head_learning_rate:e}, batch {batch_size}");
-                    let label = format!("fine-tune {variant} on {}, seeds {}/{}, {configuration}", training.name, seeds.0, seeds.1);
-                    let job = self.add((finetune::NAME, finetune::VERSION), &stage, inputs.clone(), BTreeMap::new(), label, estimate)?;
+                    let configuration = format!(
+                        "encoder learning rate {encoder_learning_rate:e}, classifier {head_learning_rate:e}, batch {batch_size}"
+                    );
+                    let label = format!(
+                        "fine-tune {variant} on {}, seeds {}/{}, {configuration}",
+                        training.name, seeds.0, seeds.1
+                    );
+                    let job = self.add(
+                        (finetune::NAME, finetune::VERSION),
+                        &stage,
+                        inputs.clone(),
+                        BTreeMap::new(),
+                        label,
+                        estimate,
+                    )?;
                     configurations.push((configuration, job));
                 }
             }
         }
-        self.evaluate(variant, settings, seeds, training, tokenizer_job, configurations)
+        self.evaluate(
+            variant,
+            settings,
+            seeds,
+            training,
+            tokenizer_job,
+            configurations,
+        )
     }
 
     fn evaluate(
@@ -456,38 +686,80 @@ impl Builder<'_> {
                 Test::Plain(language) => {
                     let input = format!("test:{language}");
                     inputs.insert(input.clone(), self.nli(settings, Role::Test, language)?);
-                    let text = TestText { input, language: language.clone() };
-                    (language.clone(), text.clone(), text, language.clone(), language.clone(), task.to_owned())
+                    let text = TestText {
+                        input,
+                        language: language.clone(),
+                    };
+                    (
+                        language.clone(),
+                        text.clone(),
+                        text,
+                        language.clone(),
+                        language.clone(),
+                        task.to_owned(),
+                    )
                 }
                 Test::Translated(language) => {
                     let input = format!("translated_test:{language}");
-                    inputs.insert(input.clone(), self.nli(settings, Role::TranslatedTest, language)?);
+                    inputs.insert(
+                        input.clone(),
+                        self.nli(settings, Role::TranslatedTest, language)?,
+                    );
                     let translator = match settings.data.synthetic {
                         Some(_) => "exact, from the family's grammar".to_owned(),
                         None => {
                             let sources = &settings.data.nli.translated_test;
-                            let citation = sources.iter().find(|found| found.covers(language)).and_then(|found| found.citation.clone());
+                            let citation = sources
+                                .iter()
+                                .find(|found| found.covers(language))
+                                .and_then(|found| found.citation.clone());
                             citation.unwrap_or_else(|| "file of the study".into())
                         }
                     };
-                    self.plan.translations.insert(format!("test set, {language} -> {source}"), translator);
-                    let text = TestText { input, language: source.clone() };
+                    self.plan
+                        .translations
+                        .insert(format!("test set, {language} -> {source}"), translator);
+                    let text = TestText {
+                        input,
+                        language: source.clone(),
+                    };
                     // There is no translated dev set: every rule chooses on the source language's.
-                    (language.clone(), text.clone(), text, source.clone(), source.clone(), task.to_owned())
+                    (
+                        language.clone(),
+                        text.clone(),
+                        text,
+                        source.clone(),
+                        source.clone(),
+                        task.to_owned(),
+                    )
                 }
                 Test::Mixed(premise, hypothesis) => {
                     let mut text = |language: &str| -> Result<TestText> {
                         let input = format!("test:{language}");
                         inputs.insert(input.clone(), self.nli(settings, Role::Test, language)?);
-                        Ok(TestText { input, language: language.to_owned() })
+                        Ok(TestText {
+                            input,
+                            language: language.to_owned(),
+                        })
                     };
                     let (premises, hypotheses) = (text(premise)?, text(hypothesis)?);
                     // The model takes one language for the whole input; the hypothesis is what is judged.
-                    (format!("{premise}+{hypothesis}"), premises, hypotheses, hypothesis.clone(), hypothesis.clone(), format!("{task}_mixed"))
+                    (
+                        format!("{premise}+{hypothesis}"),
+                        premises,
+                        hypotheses,
+                        hypothesis.clone(),
+                        hypothesis.clone(),
+                        format!("{task}_mixed"),
+                    )
                 }
             };
             for selection in &settings.finetune.select_on {
-                let dev_language = if training.dev_languages.contains(&dev_language) { dev_language.clone() } else { source.clone() };
+                let dev_language = if training.dev_languages.contains(&dev_language) {
+                    dev_language.clone()
+                } else {
+                    source.clone()
+                };
                 cells.push(TestCell {
                     regime: *regime,
                     selection: *selection,
@@ -496,19 +768,33 @@ impl Builder<'_> {
                     hypotheses: hypotheses.clone(),
                     told: told.clone(),
                 });
-                names.push(CellName { task: task.clone(), regime: *regime, language: name.clone(), selection: selection.name().to_owned() });
+                names.push(CellName {
+                    task: task.clone(),
+                    regime: *regime,
+                    language: name.clone(),
+                    selection: selection.name().to_owned(),
+                });
             }
         }
-        for language in training.languages.iter().filter(|language| **language != source) {
+        for language in training
+            .languages
+            .iter()
+            .filter(|language| **language != source)
+        {
             let translator = match settings.data.synthetic {
                 Some(_) => "exact, from the family's grammar".to_owned(),
                 None => {
                     let sources = &settings.data.nli.translated_train;
-                    let citation = sources.iter().find(|found| found.covers(language)).and_then(|found| found.citation.clone());
+                    let citation = sources
+                        .iter()
+                        .find(|found| found.covers(language))
+                        .and_then(|found| found.citation.clone());
                     citation.unwrap_or_else(|| "file of the study".into())
                 }
             };
-            self.plan.translations.insert(format!("training set, {source} -> {language}"), translator);
+            self.plan
+                .translations
+                .insert(format!("training set, {source} -> {language}"), translator);
         }
         let stage = evaluate::Settings {
             source,
@@ -517,8 +803,18 @@ impl Builder<'_> {
             maximum_length: settings.finetune.maximum_length,
             cells,
         };
-        let label = format!("evaluate {variant} trained on {}, seeds {}/{}", training.name, seeds.0, seeds.1);
-        let evaluation = self.add((evaluate::NAME, evaluate::VERSION), &stage, inputs, BTreeMap::new(), label, Estimate::default())?;
+        let label = format!(
+            "evaluate {variant} trained on {}, seeds {}/{}",
+            training.name, seeds.0, seeds.1
+        );
+        let evaluation = self.add(
+            (evaluate::NAME, evaluate::VERSION),
+            &stage,
+            inputs,
+            BTreeMap::new(),
+            label,
+            Estimate::default(),
+        )?;
         self.plan.runs.push(Run {
             variant: variant.to_owned(),
             pretrain_seed: seeds.0,
@@ -538,18 +834,50 @@ impl Builder<'_> {
         let source = settings.languages.source.clone();
         let mut inputs = Inputs::new();
         let mut training_languages = vec![source.clone()];
-        let translated = training_sets(settings).into_iter().flat_map(|set| set.languages);
-        training_languages.extend(translated.filter(|language| *language != source).collect::<BTreeSet<_>>());
+        let translated = training_sets(settings)
+            .into_iter()
+            .flat_map(|set| set.languages);
+        training_languages.extend(
+            translated
+                .filter(|language| *language != source)
+                .collect::<BTreeSet<_>>(),
+        );
         for language in &training_languages {
-            let role = if *language == source { Role::Train } else { Role::TranslatedTrain };
-            inputs.insert(format!("train:{language}"), self.nli(settings, role, language)?);
+            let role = if *language == source {
+                Role::Train
+            } else {
+                Role::TranslatedTrain
+            };
+            inputs.insert(
+                format!("train:{language}"),
+                self.nli(settings, role, language)?,
+            );
         }
-        let test_languages: Vec<String> = settings.languages.evaluated().into_iter().map(str::to_owned).collect();
+        let test_languages: Vec<String> = settings
+            .languages
+            .evaluated()
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
         for language in &test_languages {
-            inputs.insert(format!("test:{language}"), self.nli(settings, Role::Test, language)?);
+            inputs.insert(
+                format!("test:{language}"),
+                self.nli(settings, Role::Test, language)?,
+            );
         }
-        let stage = baselines::Settings { source, test_languages, training_languages };
-        let job = self.add((baselines::NAME, baselines::VERSION), &stage, inputs, BTreeMap::new(), "baselines that read text alone".into(), Estimate::default())?;
+        let stage = baselines::Settings {
+            source,
+            test_languages,
+            training_languages,
+        };
+        let job = self.add(
+            (baselines::NAME, baselines::VERSION),
+            &stage,
+            inputs,
+            BTreeMap::new(),
+            "baselines that read text alone".into(),
+            Estimate::default(),
+        )?;
         self.plan.baselines = Some(job);
         Ok(())
     }
@@ -573,8 +901,18 @@ enum Test {
 
 fn training_sets(settings: &Settings) -> Vec<TrainingSet> {
     let source = &settings.languages.source;
-    let evaluated: Vec<String> = settings.languages.evaluated().into_iter().map(str::to_owned).collect();
-    let mut on_source = TrainingSet { name: source.clone(), languages: vec![source.clone()], dev_languages: evaluated.clone(), tests: Vec::new() };
+    let evaluated: Vec<String> = settings
+        .languages
+        .evaluated()
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
+    let mut on_source = TrainingSet {
+        name: source.clone(),
+        languages: vec![source.clone()],
+        dev_languages: evaluated.clone(),
+        tests: Vec::new(),
+    };
     let mut others = Vec::new();
     for regime in &settings.finetune.regimes {
         let languages = regime_languages(settings, *regime);
@@ -584,24 +922,35 @@ fn training_sets(settings: &Settings) -> Vec<TrainingSet> {
                 on_source.tests.extend(languages.iter().map(plain));
                 if settings.finetune.mixed_pairs {
                     for premise in &evaluated {
-                        for hypothesis in evaluated.iter().filter(|hypothesis| *hypothesis != premise) {
-                            on_source.tests.push((*regime, Test::Mixed(premise.clone(), hypothesis.clone())));
+                        for hypothesis in
+                            evaluated.iter().filter(|hypothesis| *hypothesis != premise)
+                        {
+                            on_source
+                                .tests
+                                .push((*regime, Test::Mixed(premise.clone(), hypothesis.clone())));
                         }
                     }
                 }
             }
             Regime::TranslateTest => {
                 on_source.tests.push(plain(source));
-                on_source.tests.extend(languages.iter().filter(|language| *language != source).map(|language| (*regime, Test::Translated(language.clone()))));
+                on_source.tests.extend(
+                    languages
+                        .iter()
+                        .filter(|language| *language != source)
+                        .map(|language| (*regime, Test::Translated(language.clone()))),
+                );
             }
             Regime::TranslateTrain => {
                 on_source.tests.push(plain(source));
-                others.extend(languages.iter().filter(|language| *language != source).map(|language| TrainingSet {
-                    name: format!("{language} (translated)"),
-                    languages: vec![language.clone()],
-                    dev_languages: vec![source.clone(), language.clone()],
-                    tests: vec![plain(language)],
-                }));
+                others.extend(languages.iter().filter(|language| *language != source).map(
+                    |language| TrainingSet {
+                        name: format!("{language} (translated)"),
+                        languages: vec![language.clone()],
+                        dev_languages: vec![source.clone(), language.clone()],
+                        tests: vec![plain(language)],
+                    },
+                ));
             }
             Regime::TranslateTrainAll => others.push(TrainingSet {
                 name: "all".into(),

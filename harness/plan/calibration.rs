@@ -18,10 +18,24 @@ const LENGTH: usize = 64;
 /// Floating-point operations of training per second at a hidden size, as [`Shape::training_flops_per_token`] counts them.
 /// `file` remembers the rates of devices; losing it costs a second.
 pub fn operations_per_second(device: &Device, hidden: usize, file: &Path) -> Result<f64> {
-    let size = if hidden * hidden <= HIDDEN_SIZES[0] * HIDDEN_SIZES[1] { HIDDEN_SIZES[0] } else { HIDDEN_SIZES[1] };
-    let name = format!("{}, {} threads, hidden {size}", device.description(), device.threads());
-    let mut rates: BTreeMap<String, f64> = fs::read(file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-    if let Some(rate) = rates.get(&name).filter(|rate| rate.is_finite() && **rate > 0.0) {
+    let size = if hidden * hidden <= HIDDEN_SIZES[0] * HIDDEN_SIZES[1] {
+        HIDDEN_SIZES[0]
+    } else {
+        HIDDEN_SIZES[1]
+    };
+    let name = format!(
+        "{}, {} threads, hidden {size}",
+        device.description(),
+        device.threads()
+    );
+    let mut rates: BTreeMap<String, f64> = fs::read(file)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default();
+    if let Some(rate) = rates
+        .get(&name)
+        .filter(|rate| rate.is_finite() && **rate > 0.0)
+    {
         return Ok(*rate);
     }
     let settings = ModelSettings {
@@ -34,9 +48,20 @@ pub fn operations_per_second(device: &Device, hidden: usize, file: &Path) -> Res
         attention_dropout: 0.1,
         language_embeddings: true,
     };
-    let shape = Shape { settings, vocabulary: 8 * size, languages: 2 };
+    let shape = Shape {
+        settings,
+        vocabulary: 8 * size,
+        languages: 2,
+    };
     let per_token = shape.training_flops_per_token(LENGTH);
-    let workload = Workload { shape, sequences: 32, length: LENGTH, predicted: 0.15, direction: Direction::Bidirectional, steps: 7 };
+    let workload = Workload {
+        shape,
+        sequences: 32,
+        length: LENGTH,
+        predicted: 0.15,
+        direction: Direction::Bidirectional,
+        steps: 7,
+    };
     let rate = measure(&workload, device)?.tokens_per_second * per_token;
     rates.insert(name, rate);
     if let Some(folder) = file.parent().filter(|folder| folder.is_dir()) {

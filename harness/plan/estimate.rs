@@ -21,7 +21,11 @@ pub struct Estimate {
 
 /// The vocabulary is not known before the tokenizer is trained; the study's size is an upper bound.
 fn shape(settings: &Settings) -> Shape {
-    Shape { settings: settings.model.clone(), vocabulary: settings.tokenizer.bpe.vocabulary, languages: settings.languages.all().len() }
+    Shape {
+        settings: settings.model.clone(),
+        vocabulary: settings.tokenizer.bpe.vocabulary,
+        languages: settings.languages.all().len(),
+    }
 }
 
 pub fn pretraining(settings: &Settings, pretrain: &PretrainSettings) -> Estimate {
@@ -30,7 +34,8 @@ pub fn pretraining(settings: &Settings, pretrain: &PretrainSettings) -> Estimate
     Estimate {
         parameters: shape.parameters() as u64,
         tokens,
-        floating_point_operations: tokens as f64 * shape.training_flops_per_token(pretrain.stream_length),
+        floating_point_operations: tokens as f64
+            * shape.training_flops_per_token(pretrain.stream_length),
         peak_memory_bytes: shape.training_bytes(pretrain.tokens_per_batch),
     }
 }
@@ -43,7 +48,8 @@ pub fn finetuning(settings: &Settings) -> Estimate {
     Estimate {
         parameters: shape.parameters() as u64,
         tokens,
-        floating_point_operations: tokens as f64 * shape.training_flops_per_token(TOKENS_PER_PAIR as usize),
+        floating_point_operations: tokens as f64
+            * shape.training_flops_per_token(TOKENS_PER_PAIR as usize),
         peak_memory_bytes: shape.training_bytes(largest_batch * TOKENS_PER_PAIR as usize),
     }
 }

@@ -29,27 +29,55 @@ struct Known {
 impl FileHashes {
     /// Remembers in `file`; a file that is missing or damaged is an empty memory.
     pub fn kept_in(file: &Path) -> Self {
-        let known = fs::read(file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        Self { file: Some(file.to_owned()), known, changed: false }
+        let known = fs::read(file)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
+        Self {
+            file: Some(file.to_owned()),
+            known,
+            changed: false,
+        }
     }
 
     /// The hash of a file's bytes.
     pub fn of(&mut self, path: &Path) -> Result<DataFile> {
-        let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let metadata =
+            fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
         let absolute = std::path::absolute(path)?;
-        let modified_nanoseconds = metadata.modified()?.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+        let modified_nanoseconds = metadata
+            .modified()?
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos());
         let bytes = metadata.len();
         if let Some(known) = self.known.get(&absolute)
             && (known.bytes, known.modified_nanoseconds) == (bytes, modified_nanoseconds)
         {
-            return Ok(DataFile { path: absolute, bytes, fingerprint: known.fingerprint.clone() });
+            return Ok(DataFile {
+                path: absolute,
+                bytes,
+                fingerprint: known.fingerprint.clone(),
+            });
         }
         let mut hasher = blake3::Hasher::new();
-        hasher.update_mmap_rayon(path).with_context(|| format!("cannot read {}", path.display()))?;
+        hasher
+            .update_mmap_rayon(path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
         let fingerprint = Fingerprint::of_hash(&hasher.finalize());
-        self.known.insert(absolute.clone(), Known { bytes, modified_nanoseconds, fingerprint: fingerprint.clone() });
+        self.known.insert(
+            absolute.clone(),
+            Known {
+                bytes,
+                modified_nanoseconds,
+                fingerprint: fingerprint.clone(),
+            },
+        );
         self.changed = true;
-        Ok(DataFile { path: absolute, bytes, fingerprint })
+        Ok(DataFile {
+            path: absolute,
+            bytes,
+            fingerprint,
+        })
     }
 
     /// Writes the memory down; losing it costs time only, so that a store that cannot be written is no error here.

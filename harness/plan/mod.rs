@@ -51,8 +51,13 @@ impl Job {
         inputs: &BTreeMap<String, Fingerprint>,
         files: &BTreeMap<String, DataFile>,
     ) -> Result<Fingerprint> {
-        let files: BTreeMap<&String, &Fingerprint> = files.iter().map(|(name, file)| (name, &file.fingerprint)).collect();
-        Fingerprint::of(&json!({"stage": stage, "version": version, "settings": settings, "inputs": inputs, "files": files}))
+        let files: BTreeMap<&String, &Fingerprint> = files
+            .iter()
+            .map(|(name, file)| (name, &file.fingerprint))
+            .collect();
+        Fingerprint::of(
+            &json!({"stage": stage, "version": version, "settings": settings, "inputs": inputs, "files": files}),
+        )
     }
 }
 

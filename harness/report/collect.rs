@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use super::manifest::{
-    Baseline, Configuration, Evaluation, FileHash, Languages, Manifest, Paper, Provenance, RunStatus, Seeds, Source, StageCost, StatusKind, Variant,
+    Baseline, Configuration, Evaluation, FileHash, Languages, Manifest, Paper, Provenance,
+    RunStatus, Seeds, Source, StageCost, StatusKind, Variant,
 };
 use super::results::Results;
 use super::scores::{Cell, CellPredictions, CurvePoint, CurveStage, ItemPrediction};
@@ -30,7 +31,12 @@ fn settings_by_variant(study: &Study) -> Result<BTreeMap<String, Value>> {
     study
         .variants
         .iter()
-        .map(|variant| Ok((variant.name.clone(), serde_json::to_value(&variant.settings).context("settings are not JSON")?)))
+        .map(|variant| {
+            Ok((
+                variant.name.clone(),
+                serde_json::to_value(&variant.settings).context("settings are not JSON")?,
+            ))
+        })
         .collect()
 }
 
@@ -44,15 +50,37 @@ pub fn collect(study: &Study, plan: &Plan, store: &Store, threads: usize) -> Res
         match store.find(&pretraining.fingerprint)? {
             Some(artifact) => {
                 if artifact.record.diverged() {
-                    gathered.status(&pretraining.variant, pretraining.seed, None, "pretrain", StatusKind::Diverged, diverged_detail(&artifact));
+                    gathered.status(
+                        &pretraining.variant,
+                        pretraining.seed,
+                        None,
+                        "pretrain",
+                        StatusKind::Diverged,
+                        diverged_detail(&artifact),
+                    );
                 }
-                gathered.pretraining_curve(&pretraining.variant, pretraining.seed, &artifact.folder)?;
+                gathered.pretraining_curve(
+                    &pretraining.variant,
+                    pretraining.seed,
+                    &artifact.folder,
+                )?;
             }
-            None => gathered.status(&pretraining.variant, pretraining.seed, None, "pretrain", StatusKind::Missing, "not run yet, or its job failed".into()),
+            None => gathered.status(
+                &pretraining.variant,
+                pretraining.seed,
+                None,
+                "pretrain",
+                StatusKind::Missing,
+                "not run yet, or its job failed".into(),
+            ),
         }
     }
     let manifest = manifest(study, plan, store, threads, &mut gathered)?;
-    Ok(Results::new(manifest, gathered.predictions, gathered.curves))
+    Ok(Results::new(
+        manifest,
+        gathered.predictions,
+        gathered.curves,
+    ))
 }
 
 #[derive(Default)]
@@ -64,18 +92,46 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn status(&mut self, variant: &str, pretrain_seed: u64, finetune_seed: Option<u64>, what: &str, kind: StatusKind, detail: String) {
-        self.statuses.push(RunStatus { variant: variant.to_owned(), pretrain_seed, finetune_seed, what: what.to_owned(), kind, detail });
+    fn status(
+        &mut self,
+        variant: &str,
+        pretrain_seed: u64,
+        finetune_seed: Option<u64>,
+        what: &str,
+        kind: StatusKind,
+        detail: String,
+    ) {
+        self.statuses.push(RunStatus {
+            variant: variant.to_owned(),
+            pretrain_seed,
+            finetune_seed,
+            what: what.to_owned(),
+            kind,
+            detail,
+        });
     }
 
     fn run(&mut self, run: &Run, study: &Study, store: &Store) -> Result<()> {
-        let source = study.variants.first().map(|variant| variant.settings.languages.source.clone()).unwrap_or_default();
+        let source = study
+            .variants
+            .first()
+            .map(|variant| variant.settings.languages.source.clone())
+            .unwrap_or_default();
         let what = format!("fine-tune on {}", run.training_set);
         let mut dev = Vec::new();
         for (configuration, fingerprint) in &run.configurations {
-            let Some(artifact) = store.find(fingerprint)? else { continue };
+            let Some(artifact) = store.find(fingerprint)? else {
+                continue;
+            };
             if artifact.record.diverged() {
-                self.status(&run.variant, run.pretrain_seed, Some(run.finetune_seed), &what, StatusKind::Diverged, format!("{configuration}: {}", diverged_detail(&artifact)));
+                self.status(
+                    &run.variant,
+                    run.pretrain_seed,
+                    Some(run.finetune_seed),
+                    &what,
+                    StatusKind::Diverged,
+                    format!("{configuration}: {}", diverged_detail(&artifact)),
+                );
                 continue;
             }
             let scores = DevScores::read(&artifact.folder)?;
@@ -85,17 +141,35 @@ impl Gathered {
             dev.push((configuration, fingerprint, scores));
         }
         let results = match store.find(&run.evaluation)? {
-            Some(artifact) if !artifact.record.diverged() => evaluate::read_results(&artifact.folder)?,
+            Some(artifact) if !artifact.record.diverged() => {
+                evaluate::read_results(&artifact.folder)?
+            }
             _ => {
-                self.status(&run.variant, run.pretrain_seed, Some(run.finetune_seed), &what, StatusKind::Missing, "not run yet, or its job failed".into());
+                self.status(
+                    &run.variant,
+                    run.pretrain_seed,
+                    Some(run.finetune_seed),
+                    &what,
+                    StatusKind::Missing,
+                    "not run yet, or its job failed".into(),
+                );
                 Vec::new()
             }
         };
         let mut chosen: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
         for (name, result) in run.cells.iter().zip(results) {
-            let rule = if name.selection == "target_dev" { format!("target_dev {}", name.language) } else { name.selection.clone() };
+            let rule = if name.selection == "target_dev" {
+                format!("target_dev {}", name.language)
+            } else {
+                name.selection.clone()
+            };
             chosen.entry(result.run).or_default().insert(rule);
-            let items = result.premises.iter().zip(&result.items).zip(&result.predicted).zip(&result.gold);
+            let items = result
+                .premises
+                .iter()
+                .zip(&result.items)
+                .zip(&result.predicted)
+                .zip(&result.gold);
             self.predictions.push(CellPredictions {
                 cell: Cell {
                     variant: run.variant.clone(),
@@ -107,13 +181,25 @@ impl Gathered {
                     selection: name.selection.clone(),
                 },
                 items: items
-                    .map(|(((premise, item), predicted), gold)| ItemPrediction { premise: *premise, item: *item, predicted: *predicted, gold: *gold })
+                    .map(|(((premise, item), predicted), gold)| ItemPrediction {
+                        premise: *premise,
+                        item: *item,
+                        predicted: *predicted,
+                        gold: *gold,
+                    })
                     .collect(),
             });
         }
-        let rules = study.variants.first().map(|variant| variant.settings.finetune.select_on.clone()).unwrap_or_default();
+        let rules = study
+            .variants
+            .first()
+            .map(|variant| variant.settings.finetune.select_on.clone())
+            .unwrap_or_default();
         for (index, (configuration, fingerprint)) in run.configurations.iter().enumerate() {
-            let Some((_, _, scores)) = dev.iter().find(|(_, found, _)| *found == fingerprint) else { continue };
+            let Some((_, _, scores)) = dev.iter().find(|(_, found, _)| *found == fingerprint)
+            else {
+                continue;
+            };
             let mut dev_scores = BTreeMap::new();
             for rule in &rules {
                 let languages: Vec<&String> = match rule.name() {
@@ -121,9 +207,14 @@ impl Gathered {
                     _ => vec![&source],
                 };
                 for language in languages {
-                    let name = if rule.name() == "target_dev" { format!("target_dev {language}") } else { rule.name().to_owned() };
+                    let name = if rule.name() == "target_dev" {
+                        format!("target_dev {language}")
+                    } else {
+                        rule.name().to_owned()
+                    };
                     if let Some(best) = scores.best(*rule, language, &source) {
-                        dev_scores.insert(name, 100.0 * scores.judge(best, *rule, language, &source));
+                        dev_scores
+                            .insert(name, 100.0 * scores.judge(best, *rule, language, &source));
                     }
                 }
             }
@@ -134,7 +225,11 @@ impl Gathered {
                 training_set: run.training_set.clone(),
                 configuration: configuration.clone(),
                 dev_scores,
-                chosen: chosen.remove(&index).unwrap_or_default().into_iter().collect(),
+                chosen: chosen
+                    .remove(&index)
+                    .unwrap_or_default()
+                    .into_iter()
+                    .collect(),
             });
         }
         Ok(())
@@ -164,7 +259,17 @@ impl Gathered {
 
     fn pretraining_curve(&mut self, variant: &str, seed: u64, folder: &Path) -> Result<()> {
         for line in pretrain::read_metrics(folder)? {
-            let Metrics::Validation { update, tokens, objective, of, loss, .. } = line else { continue };
+            let Metrics::Validation {
+                update,
+                tokens,
+                objective,
+                of,
+                loss,
+                ..
+            } = line
+            else {
+                continue;
+            };
             self.curves.push(CurvePoint {
                 variant: variant.to_owned(),
                 pretrain_seed: seed,
@@ -182,18 +287,38 @@ impl Gathered {
 
 fn diverged_detail(artifact: &Artifact) -> String {
     let said = &artifact.record.facts["diverged"];
-    format!("{} was not finite at update {}", said["what"].as_str().unwrap_or("a number"), said["update"])
+    format!(
+        "{} was not finite at update {}",
+        said["what"].as_str().unwrap_or("a number"),
+        said["update"]
+    )
 }
 
-fn manifest(study: &Study, plan: &Plan, store: &Store, threads: usize, gathered: &mut Gathered) -> Result<Manifest> {
-    let first = &study.variants.first().context("a study without variants")?.settings;
+fn manifest(
+    study: &Study,
+    plan: &Plan,
+    store: &Store,
+    threads: usize,
+    gathered: &mut Gathered,
+) -> Result<Manifest> {
+    let first = &study
+        .variants
+        .first()
+        .context("a study without variants")?
+        .settings;
     let mut jobs = BTreeMap::new();
     let mut stages: BTreeMap<String, StageCost> = BTreeMap::new();
     let (mut devices, mut instruction_sets) = (BTreeSet::new(), BTreeSet::new());
     for job in &plan.jobs {
         jobs.insert(job.label.clone(), job.fingerprint.short().to_owned());
-        let Some(artifact) = store.find(&job.fingerprint)? else { continue };
-        let cost = stages.entry(job.stage.clone()).or_insert(StageCost { jobs: 0, seconds: 0.0, tokens: 0 });
+        let Some(artifact) = store.find(&job.fingerprint)? else {
+            continue;
+        };
+        let cost = stages.entry(job.stage.clone()).or_insert(StageCost {
+            jobs: 0,
+            seconds: 0.0,
+            tokens: 0,
+        });
         cost.jobs += 1;
         cost.seconds += artifact.record.seconds;
         cost.tokens += artifact.record.facts["tokens"].as_u64().unwrap_or(0);
@@ -218,23 +343,52 @@ fn manifest(study: &Study, plan: &Plan, store: &Store, threads: usize, gathered:
                 .files
                 .values()
                 .map(|file| {
-                    let name = file.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-                    let sha256 = downloads.iter().find(|(_, bytes, _)| *bytes == file.bytes).map(|(_, _, sha256)| sha256.clone());
-                    (name, FileHash { bytes: file.bytes, blake3: file.fingerprint.as_str().to_owned(), sha256 })
+                    let name = file
+                        .path
+                        .file_name()
+                        .map(|name| name.to_string_lossy().into_owned())
+                        .unwrap_or_default();
+                    let sha256 = downloads
+                        .iter()
+                        .find(|(_, bytes, _)| *bytes == file.bytes)
+                        .map(|(_, _, sha256)| sha256.clone());
+                    (
+                        name,
+                        FileHash {
+                            bytes: file.bytes,
+                            blake3: file.fingerprint.as_str().to_owned(),
+                            sha256,
+                        },
+                    )
                 })
                 .collect();
             if files.is_empty() {
                 files = downloads
                     .into_iter()
-                    .map(|(name, bytes, sha256)| (name, FileHash { bytes, blake3: String::new(), sha256: Some(sha256) }))
+                    .map(|(name, bytes, sha256)| {
+                        (
+                            name,
+                            FileHash {
+                                bytes,
+                                blake3: String::new(),
+                                sha256: Some(sha256),
+                            },
+                        )
+                    })
                     .collect();
             }
             Source {
                 name: source.name.clone(),
                 files,
                 revision: source.revision.clone(),
-                licence: source.licence.clone().unwrap_or_else(|| "not stated".into()),
-                citation: source.citation.clone().unwrap_or_else(|| "not stated".into()),
+                licence: source
+                    .licence
+                    .clone()
+                    .unwrap_or_else(|| "not stated".into()),
+                citation: source
+                    .citation
+                    .clone()
+                    .unwrap_or_else(|| "not stated".into()),
             }
         })
         .collect();
@@ -242,14 +396,34 @@ fn manifest(study: &Study, plan: &Plan, store: &Store, threads: usize, gathered:
         .languages
         .evaluated()
         .into_iter()
-        .map(|code| (code.to_owned(), if study.scale == Scale::Synthetic { code.to_owned() } else { language::name(code).unwrap_or(code).to_owned() }))
+        .map(|code| {
+            (
+                code.to_owned(),
+                if study.scale == Scale::Synthetic {
+                    code.to_owned()
+                } else {
+                    language::name(code).unwrap_or(code).to_owned()
+                },
+            )
+        })
         .collect();
-    let baselines = match plan.baselines.as_ref().map(|fingerprint| store.find(fingerprint)).transpose()?.flatten() {
+    let baselines = match plan
+        .baselines
+        .as_ref()
+        .map(|fingerprint| store.find(fingerprint))
+        .transpose()?
+        .flatten()
+    {
         Some(artifact) => baselines::read_scores(&artifact.folder)?
             .into_iter()
             .map(|(name, scores)| Baseline {
                 name,
-                accuracy: scores.into_iter().map(|(language, (correct, examples))| (language, 100.0 * correct as f64 / examples.max(1) as f64)).collect(),
+                accuracy: scores
+                    .into_iter()
+                    .map(|(language, (correct, examples))| {
+                        (language, 100.0 * correct as f64 / examples.max(1) as f64)
+                    })
+                    .collect(),
             })
             .collect(),
         None => Vec::new(),
@@ -258,15 +432,51 @@ fn manifest(study: &Study, plan: &Plan, store: &Store, threads: usize, gathered:
         study: study.name.clone(),
         profile: study.profile.clone(),
         title: study.title.clone().unwrap_or_else(|| study.name.clone()),
-        paper: study.paper.as_ref().map_or_else(|| Paper { title: String::new(), url: String::new() }, |paper| Paper { title: paper.title.clone(), url: paper.url.clone() }),
+        paper: study.paper.as_ref().map_or_else(
+            || Paper {
+                title: String::new(),
+                url: String::new(),
+            },
+            |paper| Paper {
+                title: paper.title.clone(),
+                url: paper.url.clone(),
+            },
+        ),
         scale: study.scale,
         settings_fingerprint: settings_fingerprint(study)?.as_str().to_owned(),
         settings: settings_by_variant(study)?,
-        variants: study.variants.iter().map(|variant| Variant { name: variant.name.clone(), label: variant.label.clone() }).collect(),
-        languages: Languages { source: first.languages.source.clone(), targets: first.languages.targets.clone(), names },
-        evaluations: evaluations(first).into_iter().map(|(task, regime, languages)| Evaluation { task, regime, languages }).collect(),
-        selections: first.finetune.select_on.iter().map(|rule| rule.name().to_owned()).collect(),
-        seeds: Seeds { data: first.seeds.data, pretrain: first.seeds.pretrain.clone(), finetune: first.seeds.finetune.clone() },
+        variants: study
+            .variants
+            .iter()
+            .map(|variant| Variant {
+                name: variant.name.clone(),
+                label: variant.label.clone(),
+            })
+            .collect(),
+        languages: Languages {
+            source: first.languages.source.clone(),
+            targets: first.languages.targets.clone(),
+            names,
+        },
+        evaluations: evaluations(first)
+            .into_iter()
+            .map(|(task, regime, languages)| Evaluation {
+                task,
+                regime,
+                languages,
+            })
+            .collect(),
+        selections: first
+            .finetune
+            .select_on
+            .iter()
+            .map(|rule| rule.name().to_owned())
+            .collect(),
+        seeds: Seeds {
+            data: first.seeds.data,
+            pretrain: first.seeds.pretrain.clone(),
+            finetune: first.seeds.finetune.clone(),
+        },
         sources,
         data_facts: Value::Object(data_facts),
         synthetic_deviations: plan.synthetic_deviations.clone(),
@@ -288,20 +498,33 @@ fn manifest(study: &Study, plan: &Plan, store: &Store, threads: usize, gathered:
 
 /// File name, bytes and SHA-256 that the job of a source recorded.
 fn source_records(facts: &Map<String, Value>, name: &str) -> Vec<(String, u64, String)> {
-    let records = facts.get(name).and_then(|facts| facts.get("sources")).unwrap_or(&json!([])).clone();
-    let Value::Array(records) = records else { return Vec::new() };
+    let records = facts
+        .get(name)
+        .and_then(|facts| facts.get("sources"))
+        .unwrap_or(&json!([]))
+        .clone();
+    let Value::Array(records) = records else {
+        return Vec::new();
+    };
     records
         .iter()
         .filter_map(|record| {
             let file = record["file"].as_str().unwrap_or_default().to_owned();
-            Some((file, record["bytes"].as_u64()?, record["sha256"].as_str()?.to_owned()))
+            Some((
+                file,
+                record["bytes"].as_u64()?,
+                record["sha256"].as_str()?.to_owned(),
+            ))
         })
         .collect()
 }
 
 /// The commit of the folder that the study runs in, when it is a checkout.
 fn git_commit() -> Option<String> {
-    let output = std::process::Command::new("git").args(["rev-parse", "HEAD"]).output().ok()?;
+    let output = std::process::Command::new("git")
+        .args(["rev-parse", "HEAD"])
+        .output()
+        .ok()?;
     let commit = String::from_utf8(output.stdout).ok()?.trim().to_owned();
     (output.status.success() && commit.len() == 40).then_some(commit)
 }

@@ -1,8 +1,11 @@
 //! Two results side by side: the cells whose difference is more than noise.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::results::Results;
+use super::scores::CellPredictions;
 use super::summary::{Estimate, Query, Summary};
 use crate::metrics::Metric;
 use crate::metrics::intervals::SEEDS_FOR_AN_INTERVAL;
@@ -17,6 +20,8 @@ pub struct Comparison {
     /// Cells that could not be compared: the other results lack them, or share no seed.
     pub only_in_first: usize,
     pub only_in_second: usize,
+    /// Cells of both whose test sets are not the same items: nothing to pair.
+    pub other_test_set: usize,
 }
 
 /// One cell, accuracy in percent, `first` less `second`.
@@ -46,11 +51,20 @@ pub fn compare(first: &Results, second: &Results) -> Comparison {
         compared: 0,
         only_in_first: 0,
         only_in_second: 0,
+        other_test_set: 0,
     };
+    let (our_sets, their_sets) = (test_sets(first), test_sets(second));
     for query in queries(first) {
         let Some(one) = ours.estimate(&query) else {
             continue;
         };
+        let set = (query.task, query.language);
+        if let (Some(one), Some(two)) = (our_sets.get(&set), their_sets.get(&set))
+            && !same_items(one, two)
+        {
+            comparison.other_test_set += 1;
+            continue;
+        }
         match (
             theirs.estimate(&query),
             ours.difference_from(&query, &theirs, &query),
@@ -74,6 +88,22 @@ pub fn compare(first: &Results, second: &Results) -> Comparison {
         })
         .count();
     comparison
+}
+
+/// The test set of each task and language, as any cell of it shows it.
+fn test_sets(results: &Results) -> BTreeMap<(&str, &str), &CellPredictions> {
+    let sets = results.predictions.iter();
+    sets.map(|one| ((one.cell.task.as_str(), one.cell.language.as_str()), one))
+        .collect()
+}
+
+fn same_items(one: &CellPredictions, two: &CellPredictions) -> bool {
+    let item = |cell: &CellPredictions, row: usize| {
+        let item = &cell.items[row];
+        (item.premise, item.item, item.gold)
+    };
+    one.items.len() == two.items.len()
+        && (0..one.items.len()).all(|row| item(one, row) == item(two, row))
 }
 
 /// Every single-language cell that the manifest asks for.

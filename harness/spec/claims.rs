@@ -101,6 +101,10 @@ pub const MEAN: &str = "mean";
 /// Mean over the languages of a regime other than the source.
 pub const TARGET_MEAN: &str = "target_mean";
 
+/// Papers print one decimal, and differences of printed figures are off by up to this much (pitfall P31: seven deltas
+/// of "Emerging Cross-lingual Structure", Table 1).
+pub const SMALLEST_TOLERANCE: f64 = 0.1;
+
 /// Something wrong with a claim or a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -266,8 +270,15 @@ impl Claim {
                 remedy: "compare two variants, or two places".to_owned(),
             });
         }
-        if let ClaimForm::Within { anchor, .. } = &form {
+        if let ClaimForm::Within { anchor, within, .. } = &form {
             problems.extend(names.anchor(anchor, self.gate));
+            if *within < SMALLEST_TOLERANCE {
+                problems.push(Problem {
+                    field: "within".to_owned(),
+                    what: format!("`within` is {within}, finer than published figures are printed"),
+                    remedy: format!("give at least {SMALLEST_TOLERANCE}"),
+                });
+            }
         }
         if let Some(selection) = &self.selection {
             problems.extend(names.selection("selection", selection));

@@ -60,15 +60,24 @@ impl std::error::Error for DocumentError {}
 
 impl de::Error for DocumentError {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self { message: message.to_string(), place: None }
+        Self {
+            message: message.to_string(),
+            place: None,
+        }
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        Self { message: unknown("field", field, expected), place: None }
+        Self {
+            message: unknown("field", field, expected),
+            place: None,
+        }
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        Self { message: unknown("value", variant, expected), place: None }
+        Self {
+            message: unknown("value", variant, expected),
+            place: None,
+        }
     }
 }
 
@@ -135,7 +144,10 @@ pub fn parse(text: &str) -> Result<Node, DocumentError> {
 }
 
 fn place(location: serde_yaml::Location) -> Place {
-    Place { line: location.line() as u32, column: location.column() as u32 }
+    Place {
+        line: location.line() as u32,
+        column: location.column() as u32,
+    }
 }
 
 /// What serde-saphyr hands over, before keys are checked.
@@ -158,12 +170,16 @@ fn node(raw: Spanned<Raw>) -> Result<Node, DocumentError> {
         Raw::Float(value) if value.is_finite() => Value::Float(value),
         Raw::Float(value) => {
             return Err(DocumentError {
-                message: format!("{value} is not a number that a study can use; write a finite number"),
+                message: format!(
+                    "{value} is not a number that a study can use; write a finite number"
+                ),
                 place: Some(at),
             });
         }
         Raw::String(value) => Value::String(value),
-        Raw::Sequence(items) => Value::Sequence(items.into_iter().map(node).collect::<Result<_, _>>()?),
+        Raw::Sequence(items) => {
+            Value::Sequence(items.into_iter().map(node).collect::<Result<_, _>>()?)
+        }
         Raw::Mapping(entries) => {
             let mut mapping = Vec::with_capacity(entries.len());
             for (key, value) in entries {
@@ -174,7 +190,13 @@ fn node(raw: Spanned<Raw>) -> Result<Node, DocumentError> {
                         place: Some(key_place),
                     });
                 };
-                mapping.push((Key { name, place: key_place }, node(value)?));
+                mapping.push((
+                    Key {
+                        name,
+                        place: key_place,
+                    },
+                    node(value)?,
+                ));
             }
             Value::Mapping(mapping)
         }
@@ -196,7 +218,10 @@ impl<'de> Deserialize<'de> for Raw {
             fn visit_none<E>(self) -> Result<Raw, E> {
                 Ok(Raw::Null)
             }
-            fn visit_some<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Raw, D::Error> {
+            fn visit_some<D: de::Deserializer<'de>>(
+                self,
+                deserializer: D,
+            ) -> Result<Raw, D::Error> {
                 deserializer.deserialize_any(self)
             }
             fn visit_bool<E>(self, value: bool) -> Result<Raw, E> {
@@ -206,7 +231,9 @@ impl<'de> Deserialize<'de> for Raw {
                 Ok(Raw::Integer(value))
             }
             fn visit_u64<E: de::Error>(self, value: u64) -> Result<Raw, E> {
-                i64::try_from(value).map(Raw::Integer).map_err(|_| E::custom(format!("{value} is too large a whole number")))
+                i64::try_from(value)
+                    .map(Raw::Integer)
+                    .map_err(|_| E::custom(format!("{value} is too large a whole number")))
             }
             fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
                 Ok(Raw::Float(value))
@@ -237,7 +264,10 @@ impl Node {
     /// The value below a key of a mapping.
     pub fn get(&self, name: &str) -> Option<&Node> {
         match &self.value {
-            Value::Mapping(entries) => entries.iter().find(|(key, _)| key.name == name).map(|(_, node)| node),
+            Value::Mapping(entries) => entries
+                .iter()
+                .find(|(key, _)| key.name == name)
+                .map(|(_, node)| node),
             _ => None,
         }
     }
@@ -247,7 +277,10 @@ impl Node {
         let mut node = self;
         for part in path.split('.').filter(|part| !part.is_empty()) {
             let next = match &node.value {
-                Value::Sequence(items) => part.parse::<usize>().ok().and_then(|index| items.get(index)),
+                Value::Sequence(items) => part
+                    .parse::<usize>()
+                    .ok()
+                    .and_then(|index| items.get(index)),
                 _ => node.get(part),
             };
             match next {
@@ -266,14 +299,28 @@ impl Node {
         };
         let place = replacement.place;
         if !matches!(self.value, Value::Mapping(_)) {
-            *self = Node { value: Value::Mapping(Vec::new()), place };
+            *self = Node {
+                value: Value::Mapping(Vec::new()),
+                place,
+            };
         }
-        let Value::Mapping(entries) = &mut self.value else { return };
+        let Value::Mapping(entries) = &mut self.value else {
+            return;
+        };
         let index = match entries.iter().position(|(key, _)| key.name == first) {
             Some(index) => index,
             None => {
-                let empty = Node { value: Value::Mapping(Vec::new()), place };
-                entries.push((Key { name: first.to_owned(), place }, empty));
+                let empty = Node {
+                    value: Value::Mapping(Vec::new()),
+                    place,
+                };
+                entries.push((
+                    Key {
+                        name: first.to_owned(),
+                        place,
+                    },
+                    empty,
+                ));
                 entries.len() - 1
             }
         };
@@ -288,7 +335,9 @@ impl Node {
 
     /// Takes a key out of a mapping.
     pub fn remove(&mut self, name: &str) -> Option<Node> {
-        let Value::Mapping(entries) = &mut self.value else { return None };
+        let Value::Mapping(entries) = &mut self.value else {
+            return None;
+        };
         let index = entries.iter().position(|(key, _)| key.name == name)?;
         Some(entries.remove(index).1)
     }
@@ -306,14 +355,24 @@ impl Node {
     }
 
     fn collect_leaves(&self, path: String, found: &mut Vec<(String, String, Place)>) {
-        let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        let below = |name: &str| {
+            if path.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{path}.{name}")
+            }
+        };
         match &self.value {
             Value::Mapping(entries) if !entries.is_empty() => {
                 for (key, node) in entries {
                     node.collect_leaves(below(&key.name), found);
                 }
             }
-            Value::Sequence(items) if items.iter().any(|item| matches!(item.value, Value::Mapping(_) | Value::Sequence(_))) => {
+            Value::Sequence(items)
+                if items
+                    .iter()
+                    .any(|item| matches!(item.value, Value::Mapping(_) | Value::Sequence(_))) =>
+            {
                 for (index, item) in items.iter().enumerate() {
                     item.collect_leaves(below(&index.to_string()), found);
                 }
@@ -330,9 +389,12 @@ impl Node {
             Value::Float(value) => Json::from(*value),
             Value::String(value) => Json::from(value.as_str()),
             Value::Sequence(items) => Json::Array(items.iter().map(Node::to_json).collect()),
-            Value::Mapping(entries) => {
-                Json::Object(entries.iter().map(|(key, node)| (key.name.clone(), node.to_json())).collect())
-            }
+            Value::Mapping(entries) => Json::Object(
+                entries
+                    .iter()
+                    .map(|(key, node)| (key.name.clone(), node.to_json()))
+                    .collect(),
+            ),
         }
     }
 
@@ -370,7 +432,10 @@ impl<'de> de::Deserializer<'de> for &'de Node {
                 Value::Float(value) => visitor.visit_f64(*value),
                 Value::String(value) => visitor.visit_borrowed_str(value),
                 Value::Sequence(items) => visitor.visit_seq(Items(items.iter())),
-                Value::Mapping(entries) => visitor.visit_map(Entries { entries: entries.iter(), value: None }),
+                Value::Mapping(entries) => visitor.visit_map(Entries {
+                    entries: entries.iter(),
+                    value: None,
+                }),
             },
         )
     }
@@ -382,7 +447,11 @@ impl<'de> de::Deserializer<'de> for &'de Node {
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, DocumentError> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, DocumentError> {
         at(self.place, visitor.visit_newtype_struct(self))
     }
 
@@ -406,14 +475,25 @@ impl<'de> de::Deserializer<'de> for &'de Node {
         at(
             self.place,
             match &self.value {
-                Value::String(name) => visitor.visit_enum(Variant { name, place: self.place, content: None }),
+                Value::String(name) => visitor.visit_enum(Variant {
+                    name,
+                    place: self.place,
+                    content: None,
+                }),
                 Value::Mapping(entries) => match entries.as_slice() {
-                    [(key, content)] => {
-                        visitor.visit_enum(Variant { name: &key.name, place: key.place, content: Some(content) })
-                    }
-                    _ => Err(de::Error::custom("expected a name, or one name with its settings: `name: {...}`")),
+                    [(key, content)] => visitor.visit_enum(Variant {
+                        name: &key.name,
+                        place: key.place,
+                        content: Some(content),
+                    }),
+                    _ => Err(de::Error::custom(
+                        "expected a name, or one name with its settings: `name: {...}`",
+                    )),
                 },
-                _ => Err(de::Error::invalid_type(self.describe(), &"a name, or a name with its settings")),
+                _ => Err(de::Error::invalid_type(
+                    self.describe(),
+                    &"a name, or a name with its settings",
+                )),
             },
         )
     }
@@ -428,8 +508,14 @@ struct Items<'de>(std::slice::Iter<'de, Node>);
 
 impl<'de> de::SeqAccess<'de> for Items<'de> {
     type Error = DocumentError;
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, DocumentError> {
-        self.0.next().map(|node| at(node.place, seed.deserialize(node))).transpose()
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, DocumentError> {
+        self.0
+            .next()
+            .map(|node| at(node.place, seed.deserialize(node)))
+            .transpose()
     }
 }
 
@@ -441,14 +527,23 @@ struct Entries<'de> {
 impl<'de> de::MapAccess<'de> for Entries<'de> {
     type Error = DocumentError;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, DocumentError> {
-        let Some((key, value)) = self.entries.next() else { return Ok(None) };
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, DocumentError> {
+        let Some((key, value)) = self.entries.next() else {
+            return Ok(None);
+        };
         self.value = Some(value);
-        let name: de::value::StrDeserializer<'_, DocumentError> = key.name.as_str().into_deserializer();
+        let name: de::value::StrDeserializer<'_, DocumentError> =
+            key.name.as_str().into_deserializer();
         at(key.place, seed.deserialize(name)).map(Some)
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, DocumentError> {
+    fn next_value_seed<V: DeserializeSeed<'de>>(
+        &mut self,
+        seed: V,
+    ) -> Result<V::Value, DocumentError> {
         match self.value.take() {
             Some(node) => at(node.place, seed.deserialize(node)),
             None => Err(de::Error::custom("a value was asked for before its key")),
@@ -465,7 +560,10 @@ struct Variant<'de> {
 impl<'de> de::EnumAccess<'de> for Variant<'de> {
     type Error = DocumentError;
     type Variant = Self;
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), DocumentError> {
+    fn variant_seed<V: DeserializeSeed<'de>>(
+        self,
+        seed: V,
+    ) -> Result<(V::Value, Self), DocumentError> {
         let name: de::value::StrDeserializer<'_, DocumentError> = self.name.into_deserializer();
         Ok((at(self.place, seed.deserialize(name))?, self))
     }
@@ -477,26 +575,59 @@ impl<'de> de::VariantAccess<'de> for Variant<'de> {
     fn unit_variant(self) -> Result<(), DocumentError> {
         match self.content {
             None => Ok(()),
-            Some(node) if node.value == Value::Null || node.value == Value::Mapping(Vec::new()) => Ok(()),
-            Some(node) => at(node.place, Err(de::Error::custom(format!("`{}` takes no settings", self.name)))),
+            Some(node) if node.value == Value::Null || node.value == Value::Mapping(Vec::new()) => {
+                Ok(())
+            }
+            Some(node) => at(
+                node.place,
+                Err(de::Error::custom(format!(
+                    "`{}` takes no settings",
+                    self.name
+                ))),
+            ),
         }
     }
 
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, DocumentError> {
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(
+        self,
+        seed: T,
+    ) -> Result<T::Value, DocumentError> {
         match self.content {
             Some(node) => at(node.place, seed.deserialize(node)),
-            None => at(self.place, Err(de::Error::custom(format!("`{0}` needs its settings: `{0}: {{...}}`", self.name)))),
+            None => at(
+                self.place,
+                Err(de::Error::custom(format!(
+                    "`{0}` needs its settings: `{0}: {{...}}`",
+                    self.name
+                ))),
+            ),
         }
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, _: usize, _: V) -> Result<V::Value, DocumentError> {
-        at(self.place, Err(de::Error::custom(format!("`{}` cannot be written in a study file", self.name))))
+        at(
+            self.place,
+            Err(de::Error::custom(format!(
+                "`{}` cannot be written in a study file",
+                self.name
+            ))),
+        )
     }
 
-    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, DocumentError> {
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DocumentError> {
         match self.content {
             Some(node) => de::Deserializer::deserialize_any(node, visitor),
-            None => at(self.place, Err(de::Error::custom(format!("`{0}` needs its settings: `{0}: {{...}}`", self.name)))),
+            None => at(
+                self.place,
+                Err(de::Error::custom(format!(
+                    "`{0}` needs its settings: `{0}: {{...}}`",
+                    self.name
+                ))),
+            ),
         }
     }
 }
@@ -523,7 +654,14 @@ mod tests {
     fn errors_point_at_the_value_or_the_key() {
         let node = parse("rate: 1\nkind: {with: {depth: -1}}\n").unwrap();
         let error = node.read::<Small>().unwrap_err();
-        assert_eq!(error.place, Some(Place { line: 2, column: 22 }), "{error}");
+        assert_eq!(
+            error.place,
+            Some(Place {
+                line: 2,
+                column: 22
+            }),
+            "{error}"
+        );
         let node = parse("rate: 1\nkind: plain\n\nraet: 2\n").unwrap();
         let error = node.read::<Small>().unwrap_err();
         assert_eq!(error.place, Some(Place { line: 4, column: 1 }));
@@ -535,13 +673,25 @@ mod tests {
         let mut node = parse("rate: 1\nkind: plain\n").unwrap();
         let other = parse("\n\n  {with: {depth: 3}}\n").unwrap();
         node.replace("kind", other);
-        node.replace("kind.with.depth", Node { value: Value::Integer(-3), place: Place { line: 9, column: 9 } });
-        assert_eq!(node.read::<Small>().unwrap_err().place, Some(Place { line: 9, column: 9 }));
+        node.replace(
+            "kind.with.depth",
+            Node {
+                value: Value::Integer(-3),
+                place: Place { line: 9, column: 9 },
+            },
+        );
+        assert_eq!(
+            node.read::<Small>().unwrap_err().place,
+            Some(Place { line: 9, column: 9 })
+        );
     }
 
     #[test]
     fn norwegian_is_a_language_and_not_a_boolean() {
-        assert_eq!(parse("a: no").unwrap().get("a").map(|node| &node.value), Some(&Value::String("no".into())));
+        assert_eq!(
+            parse("a: no").unwrap().get("a").map(|node| &node.value),
+            Some(&Value::String("no".into()))
+        );
     }
 
     #[test]

@@ -68,7 +68,9 @@ impl TaskName {
 }
 
 /// How labelled data reaches the target language.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Regime {
     /// Train on the source language, test on the target language.
@@ -82,7 +84,12 @@ pub enum Regime {
 }
 
 impl Regime {
-    pub const ALL: [Self; 4] = [Self::ZeroShot, Self::TranslateTrain, Self::TranslateTrainAll, Self::TranslateTest];
+    pub const ALL: [Self; 4] = [
+        Self::ZeroShot,
+        Self::TranslateTrain,
+        Self::TranslateTrainAll,
+        Self::TranslateTest,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -95,7 +102,9 @@ impl Regime {
 }
 
 /// The development set that chooses configuration and checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Selection {
     /// The source language's dev set: zero-shot in the strict sense.

@@ -78,12 +78,27 @@ impl fmt::Display for SpecError {
             }
             match problem.place {
                 Some(place) if place.line > 0 => {
-                    write!(formatter, "{}:{}:{}: {}", self.file.display(), place.line, place.column, problem.message)?;
+                    write!(
+                        formatter,
+                        "{}:{}:{}: {}",
+                        self.file.display(),
+                        place.line,
+                        place.column,
+                        problem.message
+                    )?;
                     if let Some(line) = self.lines.get(place.line as usize - 1) {
                         let number = place.line.to_string();
-                        let line: String = line.chars().take(160).map(|c| if c.is_control() { ' ' } else { c }).collect();
+                        let line: String = line
+                            .chars()
+                            .take(160)
+                            .map(|c| if c.is_control() { ' ' } else { c })
+                            .collect();
                         let blank = " ".repeat((place.column.max(1) as usize - 1).min(160));
-                        write!(formatter, "\n  {number} | {line}\n  {} | {blank}^", " ".repeat(number.len()))?;
+                        write!(
+                            formatter,
+                            "\n  {number} | {line}\n  {} | {blank}^",
+                            " ".repeat(number.len())
+                        )?;
                     }
                 }
                 _ => write!(formatter, "{}: {}", self.file.display(), problem.message)?,
@@ -103,14 +118,25 @@ pub fn read(file: &Path, profile: Option<&str>) -> anyhow::Result<Study> {
     })?;
     const LARGEST_BYTES: usize = 4 << 20;
     if bytes.len() > LARGEST_BYTES {
-        anyhow::bail!("{} has {} bytes; a study file has at most {LARGEST_BYTES}: is it the right file?", file.display(), bytes.len());
+        anyhow::bail!(
+            "{} has {} bytes; a study file has at most {LARGEST_BYTES}: is it the right file?",
+            file.display(),
+            bytes.len()
+        );
     }
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => {
             let valid = error.utf8_error().valid_up_to();
-            let line = error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count() + 1;
-            anyhow::bail!("{}:{line}: not UTF-8 text; save the file as UTF-8", file.display());
+            let line = error.as_bytes()[..valid]
+                .iter()
+                .filter(|byte| **byte == b'\n')
+                .count()
+                + 1;
+            anyhow::bail!(
+                "{}:{line}: not UTF-8 text; save the file as UTF-8",
+                file.display()
+            );
         }
     };
     let anchors = match file.parent() {
@@ -121,13 +147,23 @@ pub fn read(file: &Path, profile: Option<&str>) -> anyhow::Result<Study> {
 }
 
 /// As [`read`], from text that is already in memory.
-pub fn read_text(file: &Path, text: &str, profile: Option<&str>, anchors: Anchors) -> Result<Study, SpecError> {
+pub fn read_text(
+    file: &Path,
+    text: &str,
+    profile: Option<&str>,
+    anchors: Anchors,
+) -> Result<Study, SpecError> {
     let fail = |problems: Vec<Problem>| SpecError {
         file: file.to_owned(),
         problems,
         lines: text.lines().map(str::to_owned).collect(),
     };
-    let one = |error: DocumentError| fail(vec![Problem { message: error.message, place: error.place }]);
+    let one = |error: DocumentError| {
+        fail(vec![Problem {
+            message: error.message,
+            place: error.place,
+        }])
+    };
 
     let mut base = document::parse(text).map_err(one)?;
     let profiles = take_overrides(&mut base, "profiles").map_err(one)?;
@@ -141,8 +177,15 @@ pub fn read_text(file: &Path, text: &str, profile: Option<&str>, anchors: Anchor
         Some(wanted) => match profiles.into_iter().find(|(key, _)| key.name == wanted) {
             Some((key, overrides)) => (key.name, overrides),
             None => {
-                let known = if names.is_empty() { "the file has no profiles".to_owned() } else { format!("the file has: {}", names.join(", ")) };
-                return Err(fail(vec![Problem { message: format!("no profile `{wanted}`; {known}"), place: None }]));
+                let known = if names.is_empty() {
+                    "the file has no profiles".to_owned()
+                } else {
+                    format!("the file has: {}", names.join(", "))
+                };
+                return Err(fail(vec![Problem {
+                    message: format!("no profile `{wanted}`; {known}"),
+                    place: None,
+                }]));
             }
         },
     };
@@ -152,13 +195,22 @@ pub fn read_text(file: &Path, text: &str, profile: Option<&str>, anchors: Anchor
     }
     let variants = take_overrides(&mut base, "variants").map_err(one)?;
     if variants.is_empty() {
-        return Err(fail(vec![Problem { message: "the study compares nothing; name at least one entry under `variants`".into(), place: Some(base.place) }]));
+        return Err(fail(vec![Problem {
+            message: "the study compares nothing; name at least one entry under `variants`".into(),
+            place: Some(base.place),
+        }]));
     }
     check_names(&variants, "variant").map_err(one)?;
 
     // The base is read once without variants so that claims, tables and the head of the file are checked at their places.
     let mut whole = base.clone();
-    whole.replace("variants", Node { value: Value::Mapping(Vec::new()), place: base.place });
+    whole.replace(
+        "variants",
+        Node {
+            value: Value::Mapping(Vec::new()),
+            place: base.place,
+        },
+    );
     let head: StudyFile = whole.read().map_err(one)?;
 
     let mut resolved = Vec::new();
@@ -173,11 +225,31 @@ pub fn read_text(file: &Path, text: &str, profile: Option<&str>, anchors: Anchor
                 label = node.read().map_err(one)?;
                 continue;
             }
-            refuse_path(&path, &["study", "title", "paper", "scale", "claims", "tables", "profiles", "variants", "languages", "seeds"]).map_err(one)?;
+            refuse_path(
+                &path,
+                &[
+                    "study",
+                    "title",
+                    "paper",
+                    "scale",
+                    "claims",
+                    "tables",
+                    "profiles",
+                    "variants",
+                    "languages",
+                    "seeds",
+                ],
+            )
+            .map_err(one)?;
             document.replace(&path.name, node);
         }
         let settings: Settings = document.read().map_err(one)?;
-        resolved.push(Variant { name: key.name, label, settings, document });
+        resolved.push(Variant {
+            name: key.name,
+            label,
+            settings,
+            document,
+        });
     }
 
     let study = Study {
@@ -187,26 +259,40 @@ pub fn read_text(file: &Path, text: &str, profile: Option<&str>, anchors: Anchor
         paper: head.paper,
         profile,
         profiles: names,
-        scale: if head.data.synthetic.is_some() { Scale::Synthetic } else { head.scale.unwrap_or(Scale::Small) },
+        scale: if head.data.synthetic.is_some() {
+            Scale::Synthetic
+        } else {
+            head.scale.unwrap_or(Scale::Small)
+        },
         variants: resolved,
         claims: head.claims,
         tables: head.tables,
         anchors,
     };
     let problems = validate::problems(&study, &base);
-    if problems.is_empty() { Ok(study) } else { Err(fail(problems)) }
+    if problems.is_empty() {
+        Ok(study)
+    } else {
+        Err(fail(problems))
+    }
 }
 
 type NamedOverrides = Vec<(Key, Vec<(Key, Node)>)>;
 
 /// Takes `profiles` or `variants` out of the document: names with their overrides, in the order of the file.
 fn take_overrides(base: &mut Node, section: &str) -> Result<NamedOverrides, DocumentError> {
-    let Some(node) = base.remove(section) else { return Ok(Vec::new()) };
+    let Some(node) = base.remove(section) else {
+        return Ok(Vec::new());
+    };
     let expected = |place| DocumentError {
-        message: format!("`{section}` maps names to what differs: `{section}: {{name: {{path.to.value: new}}}}`"),
+        message: format!(
+            "`{section}` maps names to what differs: `{section}: {{name: {{path.to.value: new}}}}`"
+        ),
         place: Some(place),
     };
-    let Value::Mapping(entries) = node.value else { return Err(expected(node.place)) };
+    let Value::Mapping(entries) = node.value else {
+        return Err(expected(node.place));
+    };
     entries
         .into_iter()
         .map(|(key, node)| match node.value {
@@ -223,13 +309,19 @@ fn check_names(named: &NamedOverrides, what: &str) -> Result<(), DocumentError> 
     for (key, _) in named {
         if !is_name(&key.name) {
             return Err(DocumentError {
-                message: format!("`{}` cannot name a {what}; use letters, digits, `-`, `_`, `+` and `.`, and start with a letter or digit", key.name),
+                message: format!(
+                    "`{}` cannot name a {what}; use letters, digits, `-`, `_`, `+` and `.`, and start with a letter or digit",
+                    key.name
+                ),
                 place: Some(key.place),
             });
         }
         if let Some(other) = seen.insert(key.name.to_lowercase(), &key.name) {
             return Err(DocumentError {
-                message: format!("the {what}s `{other}` and `{}` differ in case only; rename one", key.name),
+                message: format!(
+                    "the {what}s `{other}` and `{}` differ in case only; rename one",
+                    key.name
+                ),
                 place: Some(key.place),
             });
         }
@@ -241,16 +333,24 @@ fn check_names(named: &NamedOverrides, what: &str) -> Result<(), DocumentError> 
 pub fn is_name(name: &str) -> bool {
     name.len() <= 64
         && name.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_+.".contains(c))
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_+.".contains(c))
 }
 
 fn refuse_path(key: &Key, refused: &[&str]) -> Result<(), DocumentError> {
     let first = key.name.split('.').next().unwrap_or_default();
     if refused.contains(&first) {
-        return Err(DocumentError { message: format!("`{first}` cannot be overridden here"), place: Some(key.place) });
+        return Err(DocumentError {
+            message: format!("`{first}` cannot be overridden here"),
+            place: Some(key.place),
+        });
     }
     if key.name.split('.').any(str::is_empty) {
-        return Err(DocumentError { message: format!("`{}` is not a path; write it as `section.field`", key.name), place: Some(key.place) });
+        return Err(DocumentError {
+            message: format!("`{}` is not a path; write it as `section.field`", key.name),
+            place: Some(key.place),
+        });
     }
     Ok(())
 }

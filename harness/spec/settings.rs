@@ -72,7 +72,9 @@ pub struct Paper {
 }
 
 /// The size of a study, as verdicts name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Scale {
     /// Generated languages.
@@ -120,12 +122,18 @@ pub struct Languages {
 impl Languages {
     /// Source first, then targets: the languages that are evaluated.
     pub fn evaluated(&self) -> Vec<&str> {
-        std::iter::once(&self.source).chain(&self.targets).map(String::as_str).collect()
+        std::iter::once(&self.source)
+            .chain(&self.targets)
+            .map(String::as_str)
+            .collect()
     }
 
     /// All languages of the study, in the order of their language embeddings.
     pub fn all(&self) -> Vec<&str> {
-        self.evaluated().into_iter().chain(self.pretrain_only.iter().map(String::as_str)).collect()
+        self.evaluated()
+            .into_iter()
+            .chain(self.pretrain_only.iter().map(String::as_str))
+            .collect()
     }
 }
 
@@ -220,7 +228,10 @@ impl<'de> Deserialize<'de> for Pretraining {
                     other => Err(E::invalid_value(serde::de::Unexpected::Str(other), &self)),
                 }
             }
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Pretraining, A::Error> {
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                map: A,
+            ) -> Result<Pretraining, A::Error> {
                 PretrainSettings::deserialize(serde::de::value::MapAccessDeserializer::new(map))
                     .map(|settings| Pretraining::Settings(Box::new(settings)))
             }

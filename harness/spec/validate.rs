@@ -15,7 +15,12 @@ pub(super) fn problems(study: &Study, base: &Node) -> Vec<Problem> {
     head(study, base, &mut found);
     for variant in &study.variants {
         let mut of_variant = Vec::new();
-        settings(&variant.settings, study.scale, &variant.document, &mut of_variant);
+        settings(
+            &variant.settings,
+            study.scale,
+            &variant.document,
+            &mut of_variant,
+        );
         for problem in of_variant {
             // The same mistake in the base is the same problem for every variant.
             if !found.contains(&problem) {
@@ -31,16 +36,28 @@ pub fn evaluations(settings: &Settings) -> Vec<(String, String, Vec<String>)> {
     let finetune = &settings.finetune;
     let mut evaluations = Vec::new();
     for regime in &finetune.regimes {
-        evaluations.push((finetune.task.name().to_owned(), regime.name().to_owned(), regime_languages(settings, *regime)));
+        evaluations.push((
+            finetune.task.name().to_owned(),
+            regime.name().to_owned(),
+            regime_languages(settings, *regime),
+        ));
         if *regime == Regime::ZeroShot && finetune.mixed_pairs {
             let languages = settings.languages.evaluated();
             let pairs = languages
                 .iter()
-                .flat_map(|premise| languages.iter().map(move |hypothesis| (premise, hypothesis)))
+                .flat_map(|premise| {
+                    languages
+                        .iter()
+                        .map(move |hypothesis| (premise, hypothesis))
+                })
                 .filter(|(premise, hypothesis)| premise != hypothesis)
                 .map(|(premise, hypothesis)| format!("{premise}+{hypothesis}"))
                 .collect();
-            evaluations.push((format!("{}_mixed", finetune.task.name()), regime.name().to_owned(), pairs));
+            evaluations.push((
+                format!("{}_mixed", finetune.task.name()),
+                regime.name().to_owned(),
+                pairs,
+            ));
         }
     }
     evaluations
@@ -49,65 +66,118 @@ pub fn evaluations(settings: &Settings) -> Vec<(String, String, Vec<String>)> {
 /// The languages that a regime is scored in. The source language needs no translation, so that it is scored in every regime:
 /// under translate-train and translate-test its score is the zero-shot one.
 pub fn regime_languages(settings: &Settings, regime: Regime) -> Vec<String> {
-    let targets = settings.finetune.regime_languages.get(&regime).unwrap_or(&settings.languages.targets);
-    std::iter::once(&settings.languages.source).chain(targets).cloned().collect()
+    let targets = settings
+        .finetune
+        .regime_languages
+        .get(&regime)
+        .unwrap_or(&settings.languages.targets);
+    std::iter::once(&settings.languages.source)
+        .chain(targets)
+        .cloned()
+        .collect()
 }
 
 fn head(study: &Study, base: &Node, found: &mut Vec<Problem>) {
     let mut add = |path: &str, message: String| {
-        found.push(Problem { message, place: Some(base.nearest_to(path).place) });
+        found.push(Problem {
+            message,
+            place: Some(base.nearest_to(path).place),
+        });
     };
     if !is_name(&study.name) || study.name != study.name.to_lowercase() {
-        add("study", format!("`{}` cannot name a study: it names folders; use lower-case letters, digits, `-` and `_`", study.name));
+        add(
+            "study",
+            format!(
+                "`{}` cannot name a study: it names folders; use lower-case letters, digits, `-` and `_`",
+                study.name
+            ),
+        );
     }
-    let Some(first) = study.variants.first() else { return };
+    let Some(first) = study.variants.first() else {
+        return;
+    };
     let names = Names {
-        variants: study.variants.iter().map(|variant| variant.name.clone()).collect(),
+        variants: study
+            .variants
+            .iter()
+            .map(|variant| variant.name.clone())
+            .collect(),
         evaluations: evaluations(&first.settings),
-        selections: first.settings.finetune.select_on.iter().map(|rule| rule.name().to_owned()).collect(),
+        selections: first
+            .settings
+            .finetune
+            .select_on
+            .iter()
+            .map(|rule| rule.name().to_owned())
+            .collect(),
         anchors: &study.anchors,
     };
     for (index, claim) in study.claims.iter().enumerate() {
         for problem in claim.validate(&names) {
-            add(&format!("claims.{index}.{}", problem.field), format!("{}; {}", problem.what, problem.remedy));
+            add(
+                &format!("claims.{index}.{}", problem.field),
+                format!("{}; {}", problem.what, problem.remedy),
+            );
         }
-        if claim.gate
-            && study.scale != Scale::Paper
-            && claim.anchor.is_some()
-        {
-            add(&format!("claims.{index}.gate"), "a published figure can gate only at the paper's own scale; set `gate: false`".into());
+        if claim.gate && study.scale != Scale::Paper && claim.anchor.is_some() {
+            add(
+                &format!("claims.{index}.gate"),
+                "a published figure can gate only at the paper's own scale; set `gate: false`"
+                    .into(),
+            );
         }
     }
     for (index, table) in study.tables.iter().enumerate() {
         for problem in table.validate(&names) {
-            add(&format!("tables.{index}.{}", problem.field), format!("{}; {}", problem.what, problem.remedy));
+            add(
+                &format!("tables.{index}.{}", problem.field),
+                format!("{}; {}", problem.what, problem.remedy),
+            );
         }
     }
     let mut tables = BTreeSet::new();
     for (index, table) in study.tables.iter().enumerate() {
         if !tables.insert(table.name.to_lowercase()) {
-            add(&format!("tables.{index}.name"), format!("two tables are named `{}`; rename one", table.name));
+            add(
+                &format!("tables.{index}.name"),
+                format!("two tables are named `{}`; rename one", table.name),
+            );
         }
     }
 }
 
 fn settings(settings: &Settings, scale: Scale, document: &Node, found: &mut Vec<Problem>) {
     let mut add = |path: &str, message: String| {
-        found.push(Problem { message, place: Some(document.nearest_to(path).place) });
+        found.push(Problem {
+            message,
+            place: Some(document.nearest_to(path).place),
+        });
     };
     languages(settings, &mut add);
     data(settings, &mut add);
     for problem in settings.tokenizer.validate() {
-        add(&format!("tokenizer.{}", problem.field), format!("{}; {}", problem.what, problem.remedy));
+        add(
+            &format!("tokenizer.{}", problem.field),
+            format!("{}; {}", problem.what, problem.remedy),
+        );
     }
     for problem in settings.model.validate().err().unwrap_or_default() {
-        add(&format!("model.{}", problem.field), format!("{} {}; {}", problem.field, problem.problem, problem.remedy));
+        add(
+            &format!("model.{}", problem.field),
+            format!("{} {}; {}", problem.field, problem.problem, problem.remedy),
+        );
     }
     if let Some(pretrain) = settings.pretrain.settings() {
         for problem in pretrain.validate(&settings.model) {
-            add(&format!("pretrain.{}", problem.field), format!("{}; {}", problem.what, problem.remedy));
+            add(
+                &format!("pretrain.{}", problem.field),
+                format!("{}; {}", problem.what, problem.remedy),
+            );
         }
-        if pretrain.uses_parallel_text() && settings.data.synthetic.is_none() && settings.data.parallel.is_empty() {
+        if pretrain.uses_parallel_text()
+            && settings.data.synthetic.is_none()
+            && settings.data.parallel.is_empty()
+        {
             add("data", "translation language modelling needs sentence pairs; name them under `data.parallel`".into());
         }
     }
@@ -120,17 +190,33 @@ fn languages(settings: &Settings, add: &mut impl FnMut(&str, String)) {
     let all = settings.languages.all();
     let mut seen = BTreeSet::new();
     let synthetic = settings.data.synthetic.as_ref();
-    let lists = [("languages.targets", &settings.languages.targets), ("languages.pretrain_only", &settings.languages.pretrain_only)];
+    let lists = [
+        ("languages.targets", &settings.languages.targets),
+        ("languages.pretrain_only", &settings.languages.pretrain_only),
+    ];
     let source = [("languages.source".to_owned(), &settings.languages.source)];
-    let others = lists.iter().flat_map(|(path, list)| list.iter().enumerate().map(move |(index, language)| (format!("{path}.{index}"), language)));
+    let others = lists.iter().flat_map(|(path, list)| {
+        list.iter()
+            .enumerate()
+            .map(move |(index, language)| (format!("{path}.{index}"), language))
+    });
     for (path, language) in source.into_iter().chain(others) {
         if !seen.insert(language) {
-            add(&path, format!("language `{language}` is named twice; remove one"));
+            add(
+                &path,
+                format!("language `{language}` is named twice; remove one"),
+            );
         }
         match synthetic {
             Some(family) if !family.languages.contains_key(language) => {
                 let known: Vec<&str> = family.languages.keys().map(String::as_str).collect();
-                add(&path, format!("language `{language}` is not in the synthetic family; declare it under `data.synthetic.languages`, or use one of: {}", known.join(", ")));
+                add(
+                    &path,
+                    format!(
+                        "language `{language}` is not in the synthetic family; declare it under `data.synthetic.languages`, or use one of: {}",
+                        known.join(", ")
+                    ),
+                );
             }
             None => {
                 if let Err(remedy) = language::check(language) {
@@ -141,16 +227,28 @@ fn languages(settings: &Settings, add: &mut impl FnMut(&str, String)) {
         }
     }
     if settings.languages.targets.is_empty() {
-        add("languages.targets", "transfer needs a target language; name at least one".into());
+        add(
+            "languages.targets",
+            "transfer needs a target language; name at least one".into(),
+        );
     }
     const MOST_LANGUAGES: usize = 200;
     if all.len() > MOST_LANGUAGES {
-        add("languages", format!("{} languages are more than {MOST_LANGUAGES}", all.len()));
+        add(
+            "languages",
+            format!("{} languages are more than {MOST_LANGUAGES}", all.len()),
+        );
     }
 }
 
 fn data(settings: &Settings, add: &mut impl FnMut(&str, String)) {
-    let DataSettings { synthetic, monolingual, parallel, nli, .. } = &settings.data;
+    let DataSettings {
+        synthetic,
+        monolingual,
+        parallel,
+        nli,
+        ..
+    } = &settings.data;
     if let Some(family) = synthetic {
         if let Err(error) = family.validate(&settings.languages.source) {
             add("data.synthetic", format!("{error:#}"));
@@ -193,66 +291,140 @@ fn finetune(settings: &Settings, add: &mut impl FnMut(&str, String)) {
         }
     };
     empty(finetune.regimes.len(), "finetune.regimes", "regime", add);
-    empty(finetune.select_on.len(), "finetune.select_on", "selection rule: source_dev, mean_dev or target_dev", add);
-    empty(finetune.grid.encoder_learning_rate.len(), "finetune.grid.encoder_learning_rate", "learning rate", add);
-    empty(finetune.grid.head_learning_rate.len(), "finetune.grid.head_learning_rate", "learning rate", add);
-    empty(finetune.grid.batch_size.len(), "finetune.grid.batch_size", "batch size", add);
+    empty(
+        finetune.select_on.len(),
+        "finetune.select_on",
+        "selection rule: source_dev, mean_dev or target_dev",
+        add,
+    );
+    empty(
+        finetune.grid.encoder_learning_rate.len(),
+        "finetune.grid.encoder_learning_rate",
+        "learning rate",
+        add,
+    );
+    empty(
+        finetune.grid.head_learning_rate.len(),
+        "finetune.grid.head_learning_rate",
+        "learning rate",
+        add,
+    );
+    empty(
+        finetune.grid.batch_size.len(),
+        "finetune.grid.batch_size",
+        "batch size",
+        add,
+    );
     repeated(&finetune.regimes, "finetune.regimes", add);
     repeated(&finetune.select_on, "finetune.select_on", add);
-    for (name, rates) in [("encoder_learning_rate", &finetune.grid.encoder_learning_rate), ("head_learning_rate", &finetune.grid.head_learning_rate)] {
+    for (name, rates) in [
+        (
+            "encoder_learning_rate",
+            &finetune.grid.encoder_learning_rate,
+        ),
+        ("head_learning_rate", &finetune.grid.head_learning_rate),
+    ] {
         for (index, rate) in rates.iter().enumerate() {
             if !(*rate > 0.0 && *rate < 1.0) {
-                add(&format!("finetune.grid.{name}.{index}"), format!("a learning rate of {rate} trains nothing or breaks everything; choose one between 0 and 1"));
+                add(
+                    &format!("finetune.grid.{name}.{index}"),
+                    format!(
+                        "a learning rate of {rate} trains nothing or breaks everything; choose one between 0 and 1"
+                    ),
+                );
             }
         }
     }
     for (index, size) in finetune.grid.batch_size.iter().enumerate() {
         if !(1..=65_536).contains(size) {
-            add(&format!("finetune.grid.batch_size.{index}"), format!("a batch of {size} pairs; choose between 1 and 65536"));
+            add(
+                &format!("finetune.grid.batch_size.{index}"),
+                format!("a batch of {size} pairs; choose between 1 and 65536"),
+            );
         }
     }
-    for (field, value) in [("examples_per_epoch", finetune.examples_per_epoch), ("epochs", finetune.epochs)] {
+    for (field, value) in [
+        ("examples_per_epoch", finetune.examples_per_epoch),
+        ("epochs", finetune.epochs),
+    ] {
         if value == 0 || value > 1_000_000_000 {
-            add(&format!("finetune.{field}"), format!("{value} is out of range; choose between 1 and 1000000000"));
+            add(
+                &format!("finetune.{field}"),
+                format!("{value} is out of range; choose between 1 and 1000000000"),
+            );
         }
     }
     if !(0.0..1.0).contains(&finetune.head_dropout) {
-        add("finetune.head_dropout", format!("dropout {} is out of range; choose from 0 to below 1", finetune.head_dropout));
+        add(
+            "finetune.head_dropout",
+            format!(
+                "dropout {} is out of range; choose from 0 to below 1",
+                finetune.head_dropout
+            ),
+        );
     }
     if let FinetuneSchedule::Linear { warm_up } = finetune.schedule
         && !(0.0..=1.0).contains(&warm_up)
     {
-        add("finetune.schedule.linear.warm_up", format!("a warm-up of {warm_up} is not a fraction; choose between 0 and 1"));
+        add(
+            "finetune.schedule.linear.warm_up",
+            format!("a warm-up of {warm_up} is not a fraction; choose between 0 and 1"),
+        );
     }
     if let Some(clip) = finetune.clip
         && !(clip > 0.0)
     {
-        add("finetune.clip", format!("cannot clip to a norm of {clip}; choose a positive number or remove the line"));
+        add(
+            "finetune.clip",
+            format!("cannot clip to a norm of {clip}; choose a positive number or remove the line"),
+        );
     }
     let longest = settings.model.positions.saturating_sub(3) / 2;
     if finetune.maximum_length == 0 || finetune.maximum_length > longest {
         add(
             "finetune.maximum_length",
-            format!("two sentences of {} tokens and three `</s>` do not fit {} positions; choose between 1 and {longest}, or raise model.positions", finetune.maximum_length, settings.model.positions),
+            format!(
+                "two sentences of {} tokens and three `</s>` do not fit {} positions; choose between 1 and {longest}, or raise model.positions",
+                finetune.maximum_length, settings.model.positions
+            ),
         );
     }
     for (regime, languages) in &finetune.regime_languages {
         let path = format!("finetune.regime_languages.{}", regime.name());
         if !finetune.regimes.contains(regime) {
-            add(&path, format!("the study does not run {}; add it to `finetune.regimes` or remove the line", regime.name()));
+            add(
+                &path,
+                format!(
+                    "the study does not run {}; add it to `finetune.regimes` or remove the line",
+                    regime.name()
+                ),
+            );
         }
         for (index, language) in languages.iter().enumerate() {
             if !settings.languages.targets.contains(language) {
-                add(&format!("{path}.{index}"), format!("`{language}` is not a target language; the study has: {}", settings.languages.targets.join(", ")));
+                add(
+                    &format!("{path}.{index}"),
+                    format!(
+                        "`{language}` is not a target language; the study has: {}",
+                        settings.languages.targets.join(", ")
+                    ),
+                );
             }
         }
     }
     if finetune.select_on.contains(&Selection::MeanDev) && settings.languages.targets.is_empty() {
-        add("finetune.select_on", "mean_dev needs target languages".into());
+        add(
+            "finetune.select_on",
+            "mean_dev needs target languages".into(),
+        );
     }
 }
 
-fn repeated<T: PartialEq + std::fmt::Debug>(list: &[T], path: &str, add: &mut dyn FnMut(&str, String)) {
+fn repeated<T: PartialEq + std::fmt::Debug>(
+    list: &[T],
+    path: &str,
+    add: &mut dyn FnMut(&str, String),
+) {
     for (index, item) in list.iter().enumerate() {
         if list[..index].contains(item) {
             add(&format!("{path}.{index}"), "named twice; remove one".into());
@@ -261,7 +433,10 @@ fn repeated<T: PartialEq + std::fmt::Debug>(list: &[T], path: &str, add: &mut dy
 }
 
 fn seeds(settings: &Settings, add: &mut impl FnMut(&str, String)) {
-    for (name, seeds) in [("pretrain", &settings.seeds.pretrain), ("finetune", &settings.seeds.finetune)] {
+    for (name, seeds) in [
+        ("pretrain", &settings.seeds.pretrain),
+        ("finetune", &settings.seeds.finetune),
+    ] {
         if seeds.is_empty() {
             add(&format!("seeds.{name}"), "name at least one seed".into());
         }

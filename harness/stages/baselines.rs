@@ -37,14 +37,25 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         .iter()
         .map(|language| Ok((language.as_str(), read(format!("train:{language}"))?)))
         .collect::<Result<_>>()?;
-    let source = train.get(settings.source.as_str()).context("the baselines need the source language's training set")?;
-    context.progress.begin(settings.test_languages.len() as u64, 0, "languages");
+    let source = train
+        .get(settings.source.as_str())
+        .context("the baselines need the source language's training set")?;
+    context
+        .progress
+        .begin(settings.test_languages.len() as u64, 0, "languages");
     let mut scores = BaselineScores::new();
     for (done, language) in settings.test_languages.iter().enumerate() {
         let test = read(format!("test:{language}"))?;
         let mut add = |name: &str, predicted: Vec<Label>| {
-            let correct = predicted.iter().zip(&test).filter(|(label, example)| **label == example.label).count();
-            scores.entry(name.to_owned()).or_default().insert(language.clone(), (correct as u64, test.len() as u64));
+            let correct = predicted
+                .iter()
+                .zip(&test)
+                .filter(|(label, example)| **label == example.label)
+                .count();
+            scores
+                .entry(name.to_owned())
+                .or_default()
+                .insert(language.clone(), (correct as u64, test.len() as u64));
         };
         add("majority", baselines::majority(source, &test));
         add("overlap", baselines::overlap(source, &test));
@@ -55,12 +66,17 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         context.progress.advance(done as u64 + 1, language);
         context.stop_if_asked()?;
     }
-    fs::write(context.output.join("baselines.json"), serde_json::to_vec_pretty(&scores)?).context("cannot write baselines.json")?;
+    fs::write(
+        context.output.join("baselines.json"),
+        serde_json::to_vec_pretty(&scores)?,
+    )
+    .context("cannot write baselines.json")?;
     Ok(json!({"test_languages": settings.test_languages.len()}))
 }
 
 pub fn read_scores(folder: &Path) -> Result<BaselineScores> {
     let path = folder.join("baselines.json");
     let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_slice(&bytes).with_context(|| format!("{} is not a table of baselines", path.display()))
+    serde_json::from_slice(&bytes)
+        .with_context(|| format!("{} is not a table of baselines", path.display()))
 }

@@ -11,7 +11,11 @@ use anyhow::{Context as _, Result};
 const UNFINISHED: &str = "unfinished";
 
 /// Writes a checkpoint for `update` with `write`, then drops older ones.
-pub fn save(checkpoints: &Path, update: u64, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub fn save(
+    checkpoints: &Path,
+    update: u64,
+    write: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
     let unfinished = checkpoints.join(UNFINISHED);
     let finished = checkpoints.join(format!("at-{update}"));
     let attempt = || -> Result<()> {
@@ -35,7 +39,12 @@ pub fn save(checkpoints: &Path, update: u64, write: impl FnOnce(&Path) -> Result
         }
         Ok(())
     };
-    attempt().with_context(|| format!("cannot save a checkpoint in {}; is the disk full? the checkpoint before it is kept", checkpoints.display()))
+    attempt().with_context(|| {
+        format!(
+            "cannot save a checkpoint in {}; is the disk full? the checkpoint before it is kept",
+            checkpoints.display()
+        )
+    })
 }
 
 /// The newest whole checkpoint: its update and folder.
@@ -44,12 +53,19 @@ pub fn latest(checkpoints: &Path) -> Result<Option<(u64, PathBuf)>> {
 }
 
 fn all(checkpoints: &Path) -> Result<Vec<(u64, PathBuf)>> {
-    let entries = fs::read_dir(checkpoints).with_context(|| format!("cannot list {}", checkpoints.display()))?;
+    let entries = fs::read_dir(checkpoints)
+        .with_context(|| format!("cannot list {}", checkpoints.display()))?;
     let mut found = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if let Some(update) = name.strip_prefix("at-").and_then(|update| update.parse().ok()) {
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        if let Some(update) = name
+            .strip_prefix("at-")
+            .and_then(|update| update.parse().ok())
+        {
             found.push((update, path));
         }
     }
@@ -63,16 +79,23 @@ mod tests {
     #[test]
     fn a_failed_save_leaves_the_checkpoint_before_it() -> Result<()> {
         let folder = tempfile::tempdir()?;
-        save(folder.path(), 10, |folder| Ok(fs::write(folder.join("state"), "ten")?))?;
+        save(folder.path(), 10, |folder| {
+            Ok(fs::write(folder.join("state"), "ten")?)
+        })?;
         let failed = save(folder.path(), 20, |folder| {
             fs::write(folder.join("state"), "half")?;
             anyhow::bail!("no space left on device")
         });
         assert!(format!("{:#}", failed.unwrap_err()).contains("kept"));
         assert_eq!(latest(folder.path())?.map(|(update, _)| update), Some(10));
-        save(folder.path(), 20, |folder| Ok(fs::write(folder.join("state"), "twenty")?))?;
+        save(folder.path(), 20, |folder| {
+            Ok(fs::write(folder.join("state"), "twenty")?)
+        })?;
         let (update, newest) = latest(folder.path())?.unwrap();
-        assert_eq!((update, fs::read_to_string(newest.join("state"))?.as_str()), (20, "twenty"));
+        assert_eq!(
+            (update, fs::read_to_string(newest.join("state"))?.as_str()),
+            (20, "twenty")
+        );
         assert_eq!(all(folder.path())?.len(), 1);
         Ok(())
     }

@@ -74,15 +74,34 @@ pub struct CellResult {
 
 pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     let tokenizer = Tokenizer::load(context.input("tokenizer")?)?;
-    let folders = (0..settings.runs).map(|run| context.input(&format!("finetune:{run}"))).collect::<Result<Vec<_>>>()?;
-    let scores = folders.iter().map(|folder| DevScores::read(folder)).collect::<Result<Vec<_>>>()?;
+    let folders = (0..settings.runs)
+        .map(|run| context.input(&format!("finetune:{run}")))
+        .collect::<Result<Vec<_>>>()?;
+    let scores = folders
+        .iter()
+        .map(|folder| DevScores::read(folder))
+        .collect::<Result<Vec<_>>>()?;
 
-    let chosen: Vec<(usize, u64, f64)> = settings.cells.iter().map(|cell| select(&scores, cell, &settings.source)).collect::<Result<_>>()?;
+    let chosen: Vec<(usize, u64, f64)> = settings
+        .cells
+        .iter()
+        .map(|cell| select(&scores, cell, &settings.source))
+        .collect::<Result<_>>()?;
     // Cells that chose the same checkpoint and read the same text share one prediction.
-    let mut groups: BTreeMap<(usize, u64), BTreeMap<(TestText, TestText, String), Vec<usize>>> = BTreeMap::new();
+    let mut groups: BTreeMap<(usize, u64), BTreeMap<(TestText, TestText, String), Vec<usize>>> =
+        BTreeMap::new();
     for (index, (cell, (run, epoch, _))) in settings.cells.iter().zip(&chosen).enumerate() {
-        let text = (cell.premises.clone(), cell.hypotheses.clone(), cell.told.clone());
-        groups.entry((*run, *epoch)).or_default().entry(text).or_default().push(index);
+        let text = (
+            cell.premises.clone(),
+            cell.hypotheses.clone(),
+            cell.told.clone(),
+        );
+        groups
+            .entry((*run, *epoch))
+            .or_default()
+            .entry(text)
+            .or_default()
+            .push(index);
     }
     let total: usize = groups.values().map(BTreeMap::len).sum();
     context.progress.begin(total as u64, 0, "test sets");
@@ -94,9 +113,16 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         let encoder = Encoder::new(model, context.device);
         for ((premises, hypotheses, told), cells) in texts {
             let examples = combine(context, &premises, &hypotheses)?;
-            let languages = (premises.language.as_str(), hypotheses.language.as_str(), told.as_str());
+            let languages = (
+                premises.language.as_str(),
+                hypotheses.language.as_str(),
+                told.as_str(),
+            );
             let pairs = encode_examples(&examples, &tokenizer, languages, settings.maximum_length)?;
-            truncated.insert(format!("{}/{}", premises.input, hypotheses.input), pairs.iter().filter(|pair| pair.truncated).count());
+            truncated.insert(
+                format!("{}/{}", premises.input, hypotheses.input),
+                pairs.iter().filter(|pair| pair.truncated).count(),
+            );
             let predicted = predict(&encoder, &classifier, &pairs)?;
             for index in cells {
                 results[index] = Some(CellResult {
@@ -115,7 +141,11 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         }
     }
     let results: Vec<CellResult> = results.into_iter().flatten().collect();
-    fs::write(context.output.join("predictions.json"), serde_json::to_vec(&results)?).context("cannot write predictions.json")?;
+    fs::write(
+        context.output.join("predictions.json"),
+        serde_json::to_vec(&results)?,
+    )
+    .context("cannot write predictions.json")?;
     Ok(json!({"cells": results.len(), "truncated_test_examples": truncated}))
 }
 
@@ -123,14 +153,17 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
 pub fn read_results(folder: &Path) -> Result<Vec<CellResult>> {
     let path = folder.join("predictions.json");
     let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_slice(&bytes).with_context(|| format!("{} is not a list of predictions", path.display()))
+    serde_json::from_slice(&bytes)
+        .with_context(|| format!("{} is not a list of predictions", path.display()))
 }
 
 /// Run, epoch and dev accuracy of the best candidate: the first among equals.
 fn select(scores: &[DevScores], cell: &TestCell, source: &str) -> Result<(usize, u64, f64)> {
     let mut best: Option<(usize, u64, f64)> = None;
     for (run, scores) in scores.iter().enumerate() {
-        let Some(epoch) = scores.best(cell.selection, &cell.dev_language, source) else { continue };
+        let Some(epoch) = scores.best(cell.selection, &cell.dev_language, source) else {
+            continue;
+        };
         let accuracy = scores.judge(epoch, cell.selection, &cell.dev_language, source);
         if best.is_none_or(|(_, _, highest)| accuracy > highest) {
             best = Some((run, epoch.epoch, accuracy));
@@ -140,13 +173,20 @@ fn select(scores: &[DevScores], cell: &TestCell, source: &str) -> Result<(usize,
 }
 
 /// The rows of a test set; for mixed pairs the premises of one language with the hypotheses of the same rows in another.
-fn combine(context: &Context, premises: &TestText, hypotheses: &TestText) -> Result<Vec<NliExample>> {
+fn combine(
+    context: &Context,
+    premises: &TestText,
+    hypotheses: &TestText,
+) -> Result<Vec<NliExample>> {
     let read = |text: &TestText| read_examples(&context.input(&text.input)?.join("examples.jsonl"));
     let examples = read(premises)?;
     if premises == hypotheses {
         return Ok(examples);
     }
-    let by_item: BTreeMap<u32, NliExample> = read(hypotheses)?.into_iter().map(|example| (example.item, example)).collect();
+    let by_item: BTreeMap<u32, NliExample> = read(hypotheses)?
+        .into_iter()
+        .map(|example| (example.item, example))
+        .collect();
     examples
         .into_iter()
         .map(|example| {

@@ -20,7 +20,9 @@ use crate::random::Random;
 use crate::spec::finetune::{FinetuneSchedule, Selection};
 use crate::spec::pretrain::Precision;
 use crate::stages::{Context, Diverged};
-use crate::tasks::pair_classification::{Classifier, EncodedPair, best_classes, encode_examples, pack};
+use crate::tasks::pair_classification::{
+    Classifier, EncodedPair, best_classes, encode_examples, pack,
+};
 use crate::tasks::pooling::Pooling;
 use crate::training::{AdamSettings, NotFinite, Schedule, Trainer};
 
@@ -91,8 +93,10 @@ pub struct DevScores {
 impl DevScores {
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("dev.json");
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} is not a table of dev scores", path.display()))
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_str(&text)
+            .with_context(|| format!("{} is not a table of dev scores", path.display()))
     }
 
     /// Accuracy, 0 to 1, by which a rule judges an epoch for `language`.
@@ -100,13 +104,21 @@ impl DevScores {
         let accuracy = |language: &str| {
             let examples = self.examples.get(language).copied().unwrap_or(0);
             let correct = epoch.correct.get(language).copied().unwrap_or(0);
-            if examples == 0 { 0.0 } else { correct as f64 / examples as f64 }
+            if examples == 0 {
+                0.0
+            } else {
+                correct as f64 / examples as f64
+            }
         };
         match rule {
             Selection::SourceDev => accuracy(source),
             Selection::TargetDev => accuracy(language),
             Selection::MeanDev => {
-                self.examples.keys().map(|language| accuracy(language)).sum::<f64>() / self.examples.len().max(1) as f64
+                self.examples
+                    .keys()
+                    .map(|language| accuracy(language))
+                    .sum::<f64>()
+                    / self.examples.len().max(1) as f64
             }
         }
     }
@@ -115,7 +127,9 @@ impl DevScores {
     pub fn best(&self, rule: Selection, language: &str, source: &str) -> Option<&Epoch> {
         let mut best: Option<&Epoch> = None;
         for epoch in &self.epochs {
-            if best.is_none_or(|best| self.judge(epoch, rule, language, source) > self.judge(best, rule, language, source)) {
+            if best.is_none_or(|best| {
+                self.judge(epoch, rule, language, source) > self.judge(best, rule, language, source)
+            }) {
                 best = Some(epoch);
             }
         }
@@ -124,15 +138,27 @@ impl DevScores {
 
     /// Epochs that some rule would choose.
     fn wanted(&self, source: &str) -> BTreeSet<u64> {
-        let of_rules = [Selection::SourceDev, Selection::MeanDev].into_iter().map(|rule| self.best(rule, source, source));
-        let of_languages = self.examples.keys().map(|language| self.best(Selection::TargetDev, language, source));
-        of_rules.chain(of_languages).flatten().map(|epoch| epoch.epoch).collect()
+        let of_rules = [Selection::SourceDev, Selection::MeanDev]
+            .into_iter()
+            .map(|rule| self.best(rule, source, source));
+        let of_languages = self
+            .examples
+            .keys()
+            .map(|language| self.best(Selection::TargetDev, language, source));
+        of_rules
+            .chain(of_languages)
+            .flatten()
+            .map(|epoch| epoch.epoch)
+            .collect()
     }
 }
 
 /// File of an epoch's model, and of its classifier.
 pub fn checkpoint_files(epoch: u64) -> (String, String) {
-    (format!("epoch-{epoch}.safetensors"), format!("epoch-{epoch}.classifier.json"))
+    (
+        format!("epoch-{epoch}.safetensors"),
+        format!("epoch-{epoch}.classifier.json"),
+    )
 }
 
 /// A classifier as it is stored.
@@ -147,9 +173,14 @@ pub fn read_checkpoint(folder: &Path, epoch: u64, pooling: Pooling) -> Result<(M
     let (model, classifier) = checkpoint_files(epoch);
     let model = Model::load(&folder.join(model))?;
     let path = folder.join(classifier);
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let stored: StoredClassifier = serde_json::from_str(&text).with_context(|| format!("{} is not a classifier", path.display()))?;
-    Ok((model, Classifier::from_values(stored.weight, stored.bias, pooling, 0.0)?))
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let stored: StoredClassifier = serde_json::from_str(&text)
+        .with_context(|| format!("{} is not a classifier", path.display()))?;
+    Ok((
+        model,
+        Classifier::from_values(stored.weight, stored.bias, pooling, 0.0)?,
+    ))
 }
 
 /// Where a run is; saved in checkpoints.
@@ -164,20 +195,41 @@ struct Position {
 pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     let started = Instant::now();
     let tokenizer = Tokenizer::load(context.input("tokenizer")?)?;
-    let source = settings.dev_languages.first().context("a run needs a dev set")?.clone();
-    let training = encoded_sets(settings, context, &tokenizer, "train", &settings.training_languages)?;
-    let dev = encoded_sets(settings, context, &tokenizer, "dev", &settings.dev_languages)?;
+    let source = settings
+        .dev_languages
+        .first()
+        .context("a run needs a dev set")?
+        .clone();
+    let training = encoded_sets(
+        settings,
+        context,
+        &tokenizer,
+        "train",
+        &settings.training_languages,
+    )?;
+    let dev = encoded_sets(
+        settings,
+        context,
+        &tokenizer,
+        "dev",
+        &settings.dev_languages,
+    )?;
     let pairs: Vec<&EncodedPair> = training.iter().flat_map(|(_, pairs)| pairs).collect();
     ensure!(!pairs.is_empty(), "the training set is empty");
 
-    let updates_per_epoch = settings.examples_per_epoch.div_ceil(settings.batch_size as u64);
+    let updates_per_epoch = settings
+        .examples_per_epoch
+        .div_ceil(settings.batch_size as u64);
     let total = updates_per_epoch * settings.epochs;
     let mut trainer = start(settings, context, &tokenizer, total)?;
     let mut position = Position {
         updates: 0,
         loss: 0.0,
         scores: DevScores {
-            examples: dev.iter().map(|(language, pairs)| (language.clone(), pairs.len() as u64)).collect(),
+            examples: dev
+                .iter()
+                .map(|(language, pairs)| (language.clone(), pairs.len() as u64))
+                .collect(),
             epochs: Vec::new(),
             kept: Vec::new(),
         },
@@ -185,18 +237,26 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     let kept = context.checkpoints.join("kept");
     fs::create_dir_all(&kept).with_context(|| format!("cannot create {}", kept.display()))?;
     if let Some((_, folder)) = super::checkpoint::latest(context.checkpoints)? {
-        let text = fs::read_to_string(folder.join("position.json")).context("cannot read a checkpoint's position")?;
-        position = serde_json::from_str(&text).context("a checkpoint's position is damaged; remove it with `xlt store remove`")?;
+        let text = fs::read_to_string(folder.join("position.json"))
+            .context("cannot read a checkpoint's position")?;
+        position = serde_json::from_str(&text)
+            .context("a checkpoint's position is damaged; remove it with `xlt store remove`")?;
         trainer.load_state(&folder.join("trainer.safetensors"))?;
     }
     context.progress.begin(total, position.updates, "updates");
 
     let mut saved = Instant::now();
-    let mut order = Order { seed: settings.seed, pass: u64::MAX, permutation: Vec::new() };
+    let mut order = Order {
+        seed: settings.seed,
+        pass: u64::MAX,
+        permutation: Vec::new(),
+    };
     while position.updates < total {
         let update = position.updates;
         let chosen: Vec<&EncodedPair> = (0..settings.batch_size as u64)
-            .map(|offset| pairs[order.at(update * settings.batch_size as u64 + offset, pairs.len())])
+            .map(|offset| {
+                pairs[order.at(update * settings.batch_size as u64 + offset, pairs.len())]
+            })
             .collect();
         position.loss += train_step(&mut trainer, &chosen, settings, update)
             .map_err(|error| diverged(error, update, context))?;
@@ -206,8 +266,13 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
             let epoch = position.updates / updates_per_epoch;
             let mut correct = BTreeMap::new();
             for (language, pairs) in &dev {
-                let predicted = predict(trainer.encoder(), &classifier(&trainer, settings)?, pairs)?;
-                let right = predicted.iter().zip(pairs).filter(|(class, pair)| usize::from(**class) == pair.label.index()).count();
+                let predicted =
+                    predict(trainer.encoder(), &classifier(&trainer, settings)?, pairs)?;
+                let right = predicted
+                    .iter()
+                    .zip(pairs)
+                    .filter(|(class, pair)| usize::from(**class) == pair.label.index())
+                    .count();
                 correct.insert(language.clone(), right as u64);
             }
             let loss = position.loss / updates_per_epoch as f64;
@@ -219,14 +284,27 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
                 loss,
                 correct,
             });
-            keep_wanted(&mut position.scores, &source, &kept, &trainer, &classifier(&trainer, settings)?)?;
+            keep_wanted(
+                &mut position.scores,
+                &source,
+                &kept,
+                &trainer,
+                &classifier(&trainer, settings)?,
+            )?;
         }
-        context.progress.advance(position.updates, &note(&position, &source, settings, started));
+        context.progress.advance(
+            position.updates,
+            &note(&position, &source, settings, started),
+        );
         let stopping = context.stop.asked();
-        if position.updates < total && (stopping || saved.elapsed() >= context.checkpoint_interval) {
+        if position.updates < total && (stopping || saved.elapsed() >= context.checkpoint_interval)
+        {
             super::checkpoint::save(context.checkpoints, position.updates, |folder| {
                 trainer.save_state(&folder.join("trainer.safetensors"))?;
-                Ok(fs::write(folder.join("position.json"), serde_json::to_vec(&position)?)?)
+                Ok(fs::write(
+                    folder.join("position.json"),
+                    serde_json::to_vec(&position)?,
+                )?)
             })?;
             saved = Instant::now();
             context.stop_if_asked()?;
@@ -236,12 +314,23 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     for epoch in &position.scores.kept {
         let (model, head) = checkpoint_files(*epoch);
         for file in [model, head] {
-            fs::copy(kept.join(&file), context.output.join(&file)).with_context(|| format!("cannot store {file}"))?;
+            fs::copy(kept.join(&file), context.output.join(&file))
+                .with_context(|| format!("cannot store {file}"))?;
         }
     }
-    fs::write(context.output.join("dev.json"), serde_json::to_vec_pretty(&position.scores)?)?;
+    fs::write(
+        context.output.join("dev.json"),
+        serde_json::to_vec_pretty(&position.scores)?,
+    )?;
     let truncated = |sets: &[(String, Vec<EncodedPair>)]| -> BTreeMap<String, usize> {
-        sets.iter().map(|(language, pairs)| (language.clone(), pairs.iter().filter(|pair| pair.truncated).count())).collect()
+        sets.iter()
+            .map(|(language, pairs)| {
+                (
+                    language.clone(),
+                    pairs.iter().filter(|pair| pair.truncated).count(),
+                )
+            })
+            .collect()
     };
     Ok(json!({
         "updates": position.updates,
@@ -281,18 +370,36 @@ fn encoded_sets(
     languages
         .iter()
         .map(|language| {
-            let examples = read_examples(&context.input(&format!("{role}:{language}"))?.join("examples.jsonl"))?;
-            let pairs = encode_examples(&examples, tokenizer, (language, language, language), settings.maximum_length)?;
+            let examples = read_examples(
+                &context
+                    .input(&format!("{role}:{language}"))?
+                    .join("examples.jsonl"),
+            )?;
+            let pairs = encode_examples(
+                &examples,
+                tokenizer,
+                (language, language, language),
+                settings.maximum_length,
+            )?;
             Ok((language.clone(), pairs))
         })
         .collect()
 }
 
-fn start(settings: &Settings, context: &Context, tokenizer: &Tokenizer, total: u64) -> Result<Trainer> {
+fn start(
+    settings: &Settings,
+    context: &Context,
+    tokenizer: &Tokenizer,
+    total: u64,
+) -> Result<Trainer> {
     let model = match &settings.start {
         Start::Pretrained {} => Model::load(&context.input("pretrain")?.join("model.safetensors"))?,
         Start::Random { model, seed } => {
-            let shape = Shape { settings: model.clone(), vocabulary: tokenizer.vocabulary(), languages: tokenizer.languages().len() };
+            let shape = Shape {
+                settings: model.clone(),
+                vocabulary: tokenizer.vocabulary(),
+                languages: tokenizer.languages().len(),
+            };
             Model::initialise(&shape, *seed)
         }
     };
@@ -315,13 +422,25 @@ fn start(settings: &Settings, context: &Context, tokenizer: &Tokenizer, total: u
         clip: settings.clip,
         schedule: match settings.schedule {
             FinetuneSchedule::Constant => Schedule::Constant,
-            FinetuneSchedule::Linear { warm_up } => Schedule::Linear { warm_up_fraction: warm_up },
+            FinetuneSchedule::Linear { warm_up } => Schedule::Linear {
+                warm_up_fraction: warm_up,
+            },
         },
     };
     let mut trainer = Trainer::new(model, &adam, total, context.device, settings.seed)?;
-    let classifier = Classifier::initialise(hidden, settings.pooling, settings.head_dropout, settings.seed)?;
+    let classifier = Classifier::initialise(
+        hidden,
+        settings.pooling,
+        settings.head_dropout,
+        settings.seed,
+    )?;
     for (name, values) in [(WEIGHT, &classifier.weight), (BIAS, &classifier.bias)] {
-        trainer.add_head_parameter(name, values.dims(), values.flatten_all()?.to_vec1()?, settings.head_learning_rate)?;
+        trainer.add_head_parameter(
+            name,
+            values.dims(),
+            values.flatten_all()?.to_vec1()?,
+            settings.head_learning_rate,
+        )?;
     }
     Ok(trainer)
 }
@@ -337,19 +456,34 @@ fn classifier(trainer: &Trainer, settings: &Settings) -> Result<Classifier> {
 }
 
 /// One update; returns the mean loss in nats per pair.
-fn train_step(trainer: &mut Trainer, chosen: &[&EncodedPair], settings: &Settings, update: u64) -> Result<f64> {
+fn train_step(
+    trainer: &mut Trainer,
+    chosen: &[&EncodedPair],
+    settings: &Settings,
+    update: u64,
+) -> Result<f64> {
     let batch = pack(chosen.iter().copied());
-    let labels: Vec<u32> = chosen.iter().map(|pair| pair.label.index() as u32).collect();
+    let labels: Vec<u32> = chosen
+        .iter()
+        .map(|pair| pair.label.index() as u32)
+        .collect();
     let pass = trainer.forward(&batch, Direction::Bidirectional, &[Tap::Last])?;
     let hidden = pass.tap(Tap::Last)?;
-    let scores = classifier(trainer, settings)?.scores(&hidden, &batch, Some((settings.seed, update)))?;
+    let scores =
+        classifier(trainer, settings)?.scores(&hidden, &batch, Some((settings.seed, update)))?;
     let loss = trainer.backward_loss(vec![pass], &Classifier::loss(&scores, &labels)?)?;
     trainer.apply(1.0)?;
     Ok(loss)
 }
 
 /// Keeps the checkpoints that some rule asks for now, and drops those that none does any more.
-fn keep_wanted(scores: &mut DevScores, source: &str, kept: &Path, trainer: &Trainer, classifier: &Classifier) -> Result<()> {
+fn keep_wanted(
+    scores: &mut DevScores,
+    source: &str,
+    kept: &Path,
+    trainer: &Trainer,
+    classifier: &Classifier,
+) -> Result<()> {
     let wanted = scores.wanted(source);
     let newest = scores.epochs.last().map_or(0, |epoch| epoch.epoch);
     if wanted.contains(&newest) {
@@ -363,8 +497,14 @@ fn keep_wanted(scores: &mut DevScores, source: &str, kept: &Path, trainer: &Trai
     }
     for entry in fs::read_dir(kept)? {
         let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let epoch = name.strip_prefix("epoch-").and_then(|rest| rest.split('.').next()).and_then(|epoch| epoch.parse().ok());
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        let epoch = name
+            .strip_prefix("epoch-")
+            .and_then(|rest| rest.split('.').next())
+            .and_then(|epoch| epoch.parse().ok());
         if epoch.is_none_or(|epoch: u64| !wanted.contains(&epoch)) {
             fs::remove_file(&path)?;
         }
@@ -374,7 +514,11 @@ fn keep_wanted(scores: &mut DevScores, source: &str, kept: &Path, trainer: &Trai
 }
 
 /// Classes of `pairs`, in their order. Similar lengths are predicted together; packing makes the result independent of it.
-pub fn predict(encoder: &Encoder, classifier: &Classifier, pairs: &[EncodedPair]) -> Result<Vec<u8>> {
+pub fn predict(
+    encoder: &Encoder,
+    classifier: &Classifier,
+    pairs: &[EncodedPair],
+) -> Result<Vec<u8>> {
     let mut predicted = Vec::with_capacity(pairs.len());
     for chunk in pairs.chunks(PREDICTION_PAIRS) {
         let batch = pack(chunk.iter());
@@ -386,16 +530,32 @@ pub fn predict(encoder: &Encoder, classifier: &Classifier, pairs: &[EncodedPair]
 
 fn diverged(error: anyhow::Error, update: u64, context: &Context) -> anyhow::Error {
     match error.downcast_ref::<NotFinite>() {
-        Some(found) => Diverged { update, what: if found.loss.is_some() { "the loss" } else { "the gradient" }.to_owned(), folder: context.checkpoints.display().to_string() }.into(),
+        Some(found) => Diverged {
+            update,
+            what: if found.loss.is_some() {
+                "the loss"
+            } else {
+                "the gradient"
+            }
+            .to_owned(),
+            folder: context.checkpoints.display().to_string(),
+        }
+        .into(),
         None => error,
     }
 }
 
 fn note(position: &Position, source: &str, settings: &Settings, started: Instant) -> String {
-    let dev = position.scores.epochs.last().map_or(String::new(), |epoch| {
-        let accuracy = 100.0 * epoch.correct.get(source).copied().unwrap_or(0) as f64 / position.scores.examples[source].max(1) as f64;
-        format!("loss {:.3}, {source} dev {accuracy:.1}, ", epoch.loss)
-    });
-    let speed = (position.updates * settings.batch_size as u64) as f64 / started.elapsed().as_secs_f64();
+    let dev = position
+        .scores
+        .epochs
+        .last()
+        .map_or(String::new(), |epoch| {
+            let accuracy = 100.0 * epoch.correct.get(source).copied().unwrap_or(0) as f64
+                / position.scores.examples[source].max(1) as f64;
+            format!("loss {:.3}, {source} dev {accuracy:.1}, ", epoch.loss)
+        });
+    let speed =
+        (position.updates * settings.batch_size as u64) as f64 / started.elapsed().as_secs_f64();
     format!("{dev}{speed:.0} examples/s")
 }

@@ -75,7 +75,11 @@ impl Context<'_> {
 
     /// Ends the stage with [`Interrupted`] when somebody asked for it. Call after saving a checkpoint.
     pub fn stop_if_asked(&self) -> Result<()> {
-        if self.stop.asked() { Err(Interrupted.into()) } else { Ok(()) }
+        if self.stop.asked() {
+            Err(Interrupted.into())
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -110,7 +114,9 @@ pub struct Interrupted;
 
 /// Training met a number that is not finite. The last finite checkpoint and the batch are in `folder`.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("diverged at update {update}: {what} is not finite; the last finite checkpoint and the batch are kept in {folder}; lower the learning rate or clip")]
+#[error(
+    "diverged at update {update}: {what} is not finite; the last finite checkpoint and the batch are kept in {folder}; lower the learning rate or clip"
+)]
 pub struct Diverged {
     pub update: u64,
     pub what: String,

@@ -62,7 +62,6 @@ pub enum Metrics {
     /// Held-out text of one language or pair.
     Validation {
         update: u64,
-        /// Tokens seen in training before.
         tokens: u64,
         objective: String,
         /// `en`, or `en-fr`.

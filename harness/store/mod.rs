@@ -123,7 +123,9 @@ impl Store {
             // Another process or thread may be at the same: each writes its own file, all of them the same bytes.
             static FILES: AtomicU64 = AtomicU64::new(0);
             let number = FILES.fetch_add(1, Ordering::Relaxed);
-            let beside = self.root.join(format!("{LAYOUT_FILE}.{}.{number}", std::process::id()));
+            let beside = self
+                .root
+                .join(format!("{LAYOUT_FILE}.{}.{number}", std::process::id()));
             disk::write_for_good(&beside, LAYOUT.as_bytes())?;
             disk::rename(&beside, &file)?;
         }

@@ -151,10 +151,11 @@ impl<'a> Workplace<'a> {
         disk::replace(&self.folder.join(STATUS), &serde_json::to_vec(status)?)
     }
 
-    /// Gives up for now: the checkpoints stay, the unfinished output goes.
+    /// Gives up for now: checkpoints stay, the unfinished output goes.
     pub fn leave(self) {
+        let kept = disk::names(&self.checkpoints).is_ok_and(|names| !names.is_empty());
         // What cannot be removed now is swept later.
-        let _ = disk::remove_folder(&self.output);
+        let _ = disk::remove_folder(if kept { &self.output } else { &self.folder });
     }
 
     /// Makes the output the artifact: hashes, record, then one rename. Until that rename there is no artifact.

@@ -63,7 +63,10 @@ pub fn encode_examples(
     maximum_length: usize,
 ) -> Result<Vec<EncodedPair>> {
     let told = tokenizer.language_id(languages.2)?;
-    let (mut of_premises, mut of_hypotheses) = (tokenizer.encoder(languages.0)?, tokenizer.encoder(languages.1)?);
+    let (mut of_premises, mut of_hypotheses) = (
+        tokenizer.encoder(languages.0)?,
+        tokenizer.encoder(languages.1)?,
+    );
     Ok(examples
         .iter()
         .map(|example| {
@@ -102,7 +105,9 @@ impl Classifier {
         let bound = 1.0 / (hidden as f64).sqrt();
         let mut random = Random::new(seed, "classifier", 0);
         let mut draw = |count: usize| -> Vec<f32> {
-            (0..count).map(|_| ((2.0 * random.uniform() - 1.0) * bound) as f32).collect()
+            (0..count)
+                .map(|_| ((2.0 * random.uniform() - 1.0) * bound) as f32)
+                .collect()
         };
         let weight = draw(classes * hidden);
         let bias = draw(classes);
@@ -110,32 +115,60 @@ impl Classifier {
     }
 
     /// From stored values: weight [classes, hidden] row by row, bias [classes].
-    pub fn from_values(weight: Vec<f32>, bias: Vec<f32>, pooling: Pooling, dropout: f32) -> Result<Self> {
+    pub fn from_values(
+        weight: Vec<f32>,
+        bias: Vec<f32>,
+        pooling: Pooling,
+        dropout: f32,
+    ) -> Result<Self> {
         let classes = Label::ALL.len();
         let hidden = weight.len() / classes;
-        let weight = Tensor::from_vec(weight, (classes, hidden), &Place::Cpu).context("the classifier's weight has the wrong size")?;
-        let bias = Tensor::from_vec(bias, classes, &Place::Cpu).context("the classifier's bias has the wrong size")?;
-        Ok(Self { weight, bias, pooling, dropout })
+        let weight = Tensor::from_vec(weight, (classes, hidden), &Place::Cpu)
+            .context("the classifier's weight has the wrong size")?;
+        let bias = Tensor::from_vec(bias, classes, &Place::Cpu)
+            .context("the classifier's bias has the wrong size")?;
+        Ok(Self {
+            weight,
+            bias,
+            pooling,
+            dropout,
+        })
     }
 
     /// Scores [sequences, classes] of the labels in the order of [`Label::ALL`]. `training` carries (seed, update) for dropout.
-    pub fn scores(&self, hidden: &Tensor, batch: &Batch, training: Option<(u64, u64)>) -> Result<Tensor> {
+    pub fn scores(
+        &self,
+        hidden: &Tensor,
+        batch: &Batch,
+        training: Option<(u64, u64)>,
+    ) -> Result<Tensor> {
         let mut pooled = pool(hidden, batch, self.pooling)?;
         if let (Some((seed, update)), true) = (training, self.dropout > 0.0) {
             let mut random = Random::new(seed, "classifier dropout", update);
             let keep = 1.0 - f64::from(self.dropout);
             let mask: Vec<f32> = (0..pooled.elem_count())
-                .map(|_| if random.uniform() < keep { (1.0 / keep) as f32 } else { 0.0 })
+                .map(|_| {
+                    if random.uniform() < keep {
+                        (1.0 / keep) as f32
+                    } else {
+                        0.0
+                    }
+                })
                 .collect();
             pooled = (&pooled * Tensor::from_vec(mask, pooled.shape(), pooled.device())?)?;
         }
-        Ok(pooled.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?)
+        Ok(pooled
+            .matmul(&self.weight.t()?)?
+            .broadcast_add(&self.bias)?)
     }
 
     /// Mean cross-entropy in nats of `labels` (class indices) under `scores` [sequences, classes].
     pub fn loss(scores: &Tensor, labels: &[u32]) -> Result<Tensor> {
         let labels = Tensor::new(labels, scores.device())?.unsqueeze(1)?;
-        Ok(log_softmax(scores, D::Minus1)?.gather(&labels, 1)?.mean_all()?.neg()?)
+        Ok(log_softmax(scores, D::Minus1)?
+            .gather(&labels, 1)?
+            .mean_all()?
+            .neg()?)
     }
 }
 

@@ -31,15 +31,23 @@ pub fn pool(hidden: &Tensor, batch: &Batch, pooling: Pooling) -> Result<Tensor> 
             let mut weights = vec![0f32; sequences * tokens];
             for (sequence, bounds) in batch.offsets.windows(2).enumerate() {
                 let (start, end) = (bounds[0] as usize, bounds[1] as usize);
-                weights[sequence * tokens + start..sequence * tokens + end].fill(1.0 / (end - start) as f32);
+                weights[sequence * tokens + start..sequence * tokens + end]
+                    .fill(1.0 / (end - start) as f32);
             }
             Ok(Tensor::from_vec(weights, (sequences, tokens), hidden.device())?.matmul(hidden)?)
         }
         Pooling::Max => {
             let features = hidden.dim(1)?;
-            let largest = largest_positions(&hidden.flatten_all()?.to_device(&Device::Cpu)?.to_vec1()?, batch, features);
+            let largest = largest_positions(
+                &hidden.flatten_all()?.to_device(&Device::Cpu)?.to_vec1()?,
+                batch,
+                features,
+            );
             let index = Tensor::new(largest, hidden.device())?;
-            Ok(hidden.flatten_all()?.gather(&index, 0)?.reshape((batch.sequences(), features))?)
+            Ok(hidden
+                .flatten_all()?
+                .gather(&index, 0)?
+                .reshape((batch.sequences(), features))?)
         }
     }
 }
@@ -72,8 +80,15 @@ mod tests {
         let mut batch = Batch::new();
         batch.push(&[1, 4], 0);
         batch.push(&[1, 4, 5], 0);
-        let hidden = Tensor::new(&[[1f32, 8.], [3., 2.], [-1., -5.], [-4., -2.], [-1., -2.]], &Device::Cpu)?;
-        let pooled = |pooling| pool(&hidden, &batch, pooling)?.to_vec2::<f32>().map_err(anyhow::Error::from);
+        let hidden = Tensor::new(
+            &[[1f32, 8.], [3., 2.], [-1., -5.], [-4., -2.], [-1., -2.]],
+            &Device::Cpu,
+        )?;
+        let pooled = |pooling| {
+            pool(&hidden, &batch, pooling)?
+                .to_vec2::<f32>()
+                .map_err(anyhow::Error::from)
+        };
         assert_eq!(pooled(Pooling::First)?, [[1., 8.], [-1., -5.]]);
         assert_eq!(pooled(Pooling::Mean)?, [[2., 5.], [-2., -3.]]);
         assert_eq!(pooled(Pooling::Max)?, [[3., 8.], [-1., -2.]]);

@@ -1,15 +1,13 @@
 //! The trainer: a model with its gradient, moments and heads, and the steps that change them.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
+use candle_core::Tensor;
 use candle_core::backprop::GradStore;
-use candle_core::{Tensor, Var};
 
-use super::heads::{Heads, values_of};
-use super::pass::Pass;
+use super::heads::Heads;
 use super::settings::AdamSettings;
 use crate::kernels::Device;
 use crate::kernels::adam::{Adam, CHUNK, SumOfSquares, Update};
@@ -79,14 +77,14 @@ pub struct Trainer {
     pub(super) first: Buffer,
     pub(super) second: Buffer,
     pub(super) heads: Heads,
-    gradient: Buffer,
+    pub(super) gradient: Buffer,
     /// Gradient of the summed embeddings of all tokens of a backward.
-    embedding_gradient: Buffer,
-    stream_key: u64,
-    activations: Mutex<Vec<Activations>>,
+    pub(super) embedding_gradient: Buffer,
+    pub(super) stream_key: u64,
+    pub(super) activations: Mutex<Vec<Activations>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -247,6 +245,7 @@ impl Trainer {
                     weights,
                     tickets: &tickets,
                     turn,
+                    depth,
                 };
                 let rows = shard.rows();
                 let (indices, labels) = targets_of(&input.targets, &rows);
@@ -270,7 +269,6 @@ impl Trainer {
                 trunk::backward(
                     &context,
                     shard,
-                    depth,
                     &activations,
                     &backward,
                     |_| None,
@@ -296,190 +294,6 @@ impl Trainer {
             .into());
         }
         Ok(total)
-    }
-
-    /// Runs a batch in training mode, with dropout, and keeps what its backward needs.
-    pub fn forward(&mut self, batch: &Batch, direction: Direction, taps: &[Tap]) -> Result<Pass> {
-        batch.validate(self.shape())?;
-        ensure!(
-            !taps.is_empty(),
-            "a pass without taps has no backward; use `predict` or name a tap"
-        );
-        let depths = taps
-            .iter()
-            .map(|tap| tap.depth(self.shape()))
-            .collect::<Result<Vec<_>>>()?;
-        let depth = depths.iter().copied().max().unwrap_or(0);
-        let shards = partition(batch, shard_tokens(batch.token_count()));
-        let stream = self.next_stream();
-        let mut activations: Vec<Activations> = {
-            let mut pool = lock(&self.activations);
-            shards
-                .iter()
-                .map(|_| {
-                    pool.pop()
-                        .unwrap_or_else(|| Activations::for_training(self.encoder.shape()))
-                })
-                .collect()
-        };
-        let context = self.encoder.context(direction, Some(stream));
-        let parts = Parts::new(&mut activations);
-        self.device().pool().each(shards.len(), |index| {
-            let shard = Shard {
-                batch,
-                sequences: shards[index].clone(),
-                tokens_before: 0,
-            };
-            let mut scratch = self.encoder.take_scratch();
-            // Safety: each shard has its own activations.
-            let own = unsafe { parts.range(index..index + 1) };
-            trunk::forward(&context, &shard, depth, &mut own[0], &mut scratch);
-            self.encoder.return_scratch(scratch);
-        });
-        let hidden = self.shape().settings.hidden;
-        let mut variables = BTreeMap::new();
-        for (&tap, &depth) in taps.iter().zip(&depths) {
-            let mut states = Vec::with_capacity(batch.token_count() * hidden);
-            activations
-                .iter()
-                .for_each(|shard| states.extend_from_slice(shard.states(depth)));
-            let states = Tensor::from_vec(
-                states,
-                (batch.token_count(), hidden),
-                self.device().candle(),
-            )?;
-            variables.insert(tap, Var::from_tensor(&states)?);
-        }
-        Ok(Pass {
-            batch: batch.clone(),
-            direction,
-            shards,
-            activations,
-            depth,
-            number: stream.pass,
-            update: self.update,
-            taps: variables,
-        })
-    }
-
-    /// Takes the gradients of the loss at a pass's taps through the trunk; they add to what is there.
-    pub fn backward(&mut self, pass: Pass, gradients: &[(Tap, Tensor)]) -> Result<()> {
-        ensure!(
-            pass.update == self.update,
-            "the pass was made before update {}; its backward must come before the update",
-            self.update
-        );
-        let hidden = self.shape().settings.hidden;
-        let tokens = pass.batch.token_count();
-        let mut entering: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
-        for (tap, gradient) in gradients {
-            let depth = tap.depth(self.shape())?;
-            ensure!(
-                depth <= pass.depth,
-                "the pass ran {} layers; {tap:?} lies behind them",
-                pass.depth
-            );
-            let values = values_of(gradient, &[tokens, hidden])
-                .with_context(|| format!("the gradient at {tap:?}"))?;
-            match entering.entry(depth) {
-                std::collections::btree_map::Entry::Vacant(entry) => {
-                    entry.insert(values);
-                }
-                std::collections::btree_map::Entry::Occupied(mut entry) => {
-                    vectorised(crate::kernels::normalise::AddInto {
-                        target: entry.get_mut(),
-                        source: &values,
-                    });
-                }
-            }
-        }
-        // Layers above the highest gradient have none.
-        let Some(depth) = entering.keys().copied().max() else {
-            return Ok(());
-        };
-        self.embedding_gradient.resize(tokens * hidden);
-        let stream = Stream {
-            key: self.stream_key,
-            step: pass.update,
-            pass: pass.number,
-        };
-        {
-            let encoder = &self.encoder;
-            let weights = encoder.backward_weights();
-            let context = encoder.context(pass.direction, Some(stream));
-            let tickets = Tickets::new(
-                &mut self.gradient,
-                gradient_blocks(encoder.model().layout()),
-            );
-            let embedding_gradient = Parts::new(&mut self.embedding_gradient);
-            encoder.device().pool().each(pass.shards.len(), |turn| {
-                let _watch = tickets.watch();
-                let shard = Shard {
-                    batch: &pass.batch,
-                    sequences: pass.shards[turn].clone(),
-                    tokens_before: 0,
-                };
-                let rows = shard.rows();
-                let range = rows.start * hidden..rows.end * hidden;
-                let tap = |depth: usize| {
-                    entering
-                        .get(&depth)
-                        .map(|gradient| &gradient[range.clone()])
-                };
-                let mut scratch = encoder.take_scratch();
-                trunk::start_gradient(tap(depth), range.len(), &mut scratch);
-                let backward = Backward {
-                    weights,
-                    tickets: &tickets,
-                    turn,
-                };
-                // Safety: shards do not share rows.
-                let embedding = unsafe { embedding_gradient.range(range.clone()) };
-                let activations = &pass.activations[turn];
-                trunk::backward(
-                    &context,
-                    &shard,
-                    depth,
-                    activations,
-                    &backward,
-                    tap,
-                    embedding,
-                    &mut scratch,
-                );
-                encoder.return_scratch(scratch);
-            });
-        }
-        self.scatter_embeddings(&[&pass.batch]);
-        lock(&self.activations).extend(pass.activations);
-        Ok(())
-    }
-
-    /// Candle's backward of a scalar `loss`, then through the trunk for every pass it was computed from, and to the
-    /// head parameters. Returns the loss; errs with [`NotFinite`] before anything is added.
-    pub fn backward_loss(&mut self, passes: Vec<Pass>, loss: &Tensor) -> Result<f64> {
-        let value = f64::from(loss.to_scalar::<f32>().context("a loss must be one f32")?);
-        if !value.is_finite() {
-            self.clear_gradients();
-            return Err(NotFinite {
-                update: self.update + 1,
-                loss: Some(value),
-                gradient_norm: None,
-            }
-            .into());
-        }
-        let gradients = loss.backward()?;
-        self.accumulate_head_gradients(&gradients)?;
-        for pass in passes {
-            let taps: Vec<(Tap, Tensor)> = pass
-                .taps
-                .iter()
-                .filter_map(|(tap, variable)| {
-                    Some((*tap, gradients.get(variable.as_tensor())?.clone()))
-                })
-                .collect();
-            self.backward(pass, &taps)?;
-        }
-        Ok(value)
     }
 
     /// Adds a parameter for a head, with its own peak learning rate; the schedule scales it like the trunk's.
@@ -594,7 +408,7 @@ impl Trainer {
     }
 
     /// Adds the gradient of the summed embeddings to the tables, in the order of the tokens; a table per thread.
-    fn scatter_embeddings(&mut self, batches: &[&Batch]) {
+    pub(super) fn scatter_embeddings(&mut self, batches: &[&Batch]) {
         let encoder = &self.encoder;
         let layout = encoder.model().layout();
         let width = encoder.shape().settings.hidden;
@@ -632,7 +446,7 @@ impl Trainer {
         }
     }
 
-    fn next_stream(&mut self) -> Stream {
+    pub(super) fn next_stream(&mut self) -> Stream {
         let pass = self.passes;
         self.passes += 1;
         Stream {

@@ -84,6 +84,20 @@ pub(super) fn measure(
         .collect();
     for (split, pairs) in drawn.nli.iter() {
         set(format!("nli/{split}/pairs"), pairs.len() as f64);
+        let general = pairs
+            .iter()
+            .filter(|pair| pair.premise.quantifier.is_some());
+        set(
+            format!("nli/{split}/pairs_with_quantifiers"),
+            general.count() as f64,
+        );
+        let negated = pairs
+            .iter()
+            .filter(|pair| pair.premise.negated || pair.hypothesis.negated);
+        set(
+            format!("nli/{split}/pairs_with_negation"),
+            negated.count() as f64,
+        );
         let unseen = pairs.iter().filter(|pair| {
             inference::exchanged_words(pair)
                 .iter()

@@ -17,15 +17,16 @@ use super::world::{Concept, Split, retell};
 use crate::data::nli::Label;
 use crate::random::Random;
 
-/// Chances that 0, 1, 2 words of the hypothesis are missing in its premises (ours).
-const MISSING_SHARES: [f64; 3] = [0.25, 0.5, 0.25];
+/// Chances that 0, 1, 2 words of the hypothesis are missing in its premises (ours: two are hard to find).
+const MISSING_SHARES: [f64; 3] = [0.4, 0.5, 0.1];
 /// Share of triples whose premises also name equally many categories (ours, from the prototype).
 const EQUAL_CATEGORIES: f64 = 0.8;
 /// Premises tried for one hypothesis before another is drawn (ours).
 const TRIED_EDITS: usize = 300;
-/// Hypotheses that may fail before the family is declared too small: at first, and per triple found (ours; about two
-/// per triple fail in the default family).
-const FAILED_HYPOTHESES: (usize, usize) = (2_000, 20);
+/// Triples that may fail before the family is declared too small: at first, and per triple found (ours).
+const FAILED_TRIPLES: (usize, usize) = (1_000, 5);
+/// Hypotheses tried for one triple: some have no three premises (ours).
+const TRIED_HYPOTHESES: usize = 24;
 /// Draws for one hypothesis of the split (ours).
 const HYPOTHESIS_DRAWS: usize = 64;
 /// Hypotheses tried side by side (ours).
@@ -47,21 +48,21 @@ pub(super) fn pairs(generator: &Generator, split: Split, count: usize) -> Result
     let mut pairs = Vec::with_capacity(count);
     let mut seen = BTreeSet::new();
     let mut failed = 0;
-    for chunk in 0.. {
+    let mut steps = 0..CHUNK;
+    while pairs.len() < count {
         // Each step has its own random numbers, so that threads change nothing.
-        let steps = (chunk * CHUNK..(chunk + 1) * CHUNK).into_par_iter();
-        let triples: Vec<Option<[Pair; 3]>> = steps
-            .map(|step| {
-                triple(
-                    generator,
-                    split,
-                    &mut Random::new(generator.seed, &purpose, step),
-                )
-            })
-            .collect();
+        let draw = |step| {
+            triple(
+                generator,
+                split,
+                &mut Random::new(generator.seed, &purpose, step),
+            )
+        };
+        let triples: Vec<Option<[Pair; 3]>> = steps.clone().into_par_iter().map(draw).collect();
+        steps = steps.end..steps.end + CHUNK;
         for triple in triples {
             if pairs.len() >= count {
-                return Ok(pairs);
+                break;
             }
             let new = triple.filter(|triple| {
                 triple
@@ -77,14 +78,14 @@ pub(super) fn pairs(generator: &Generator, split: Split, count: usize) -> Result
                 });
             }
         }
-        if failed > FAILED_HYPOTHESES.0 + FAILED_HYPOTHESES.1 * pairs.len() / 3 {
-            break;
+        if failed > FAILED_TRIPLES.0 + FAILED_TRIPLES.1 * pairs.len() / 3 {
+            bail!(
+                "the synthetic family has too few sentences for {count} NLI pairs ({purpose}): \
+                 raise `synthetic.world` or lower `synthetic.nli`"
+            );
         }
     }
-    bail!(
-        "the synthetic family has too few sentences for {count} NLI pairs ({purpose}): \
-         raise `synthetic.world` or lower `synthetic.nli`"
-    )
+    Ok(pairs)
 }
 
 /// What a triple's sentences may contain.
@@ -102,9 +103,9 @@ struct Surface {
     categories: usize,
 }
 
+/// The kind and the number of replaced words are drawn once, so that their shares are as asked whatever is hard to find.
 fn triple(generator: &Generator, split: Split, random: &mut Random) -> Option<[Pair; 3]> {
     let family = generator.family;
-    let world = &family.world;
     let draw = random.uniform();
     let kind = if draw < family.quantifiers {
         Kind::General
@@ -113,9 +114,26 @@ fn triple(generator: &Generator, split: Split, random: &mut Random) -> Option<[P
     } else {
         Kind::Affirmed
     };
-    let hypothesis = (0..HYPOTHESIS_DRAWS)
+    // Without a number chosen beforehand, nearly all triples would exchange words and replace none.
+    // A general sentence contradicts only few of its own quantifier: there the quantifier is replaced at least.
+    let least = usize::from(kind == Kind::General);
+    let replaced = random.weighted(&MISSING_SHARES)?.max(least);
+    (0..TRIED_HYPOTHESES).find_map(|_| {
+        let hypothesis = hypothesis(generator, kind, split, random)?;
+        premises(generator, kind, split, hypothesis, replaced, random)
+    })
+}
+
+fn hypothesis(
+    generator: &Generator,
+    kind: Kind,
+    split: Split,
+    random: &mut Random,
+) -> Option<Meaning> {
+    (0..HYPOTHESIS_DRAWS)
         .map(|_| {
-            let mut hypothesis = retell(world, &generator.scenes.draw(random), random);
+            let scene = generator.scenes.draw(random);
+            let mut hypothesis = retell(&generator.family.world, &scene, random);
             match kind {
                 Kind::Affirmed => {}
                 Kind::Negatable => hypothesis.negated = random.below(2) == 1,
@@ -123,9 +141,19 @@ fn triple(generator: &Generator, split: Split, random: &mut Random) -> Option<[P
             }
             hypothesis
         })
-        .find(|hypothesis| generator.may_use(hypothesis, split))?;
-    // Without a number chosen beforehand, nearly all triples would exchange words and replace none.
-    let replaced = random.weighted(&MISSING_SHARES)?;
+        .find(|hypothesis| generator.may_use(hypothesis, split))
+}
+
+/// Three premises of one surface that lack `replaced` words of the hypothesis, in a random order.
+fn premises(
+    generator: &Generator,
+    kind: Kind,
+    split: Split,
+    hypothesis: Meaning,
+    replaced: usize,
+    random: &mut Random,
+) -> Option<[Pair; 3]> {
+    let world = &generator.family.world;
     let equal_categories = random.uniform() < EQUAL_CATEGORIES;
     let mut found: Vec<(Surface, [Option<Meaning>; 3])> = Vec::new();
     for _ in 0..TRIED_EDITS {
@@ -170,27 +198,26 @@ fn triple(generator: &Generator, split: Split, random: &mut Random) -> Option<[P
                 label,
                 triple: 0,
             });
-            if split == Split::Test {}
             random.shuffle(&mut triple);
             return Some(triple);
         }
     }
-    if split == Split::Test {}
     None
 }
 
 /// One change: more or less specific, another value, moved, exchanged. May leave the sentence as it is.
 fn edit(world: &WorldSettings, kind: Kind, sentence: &Meaning, random: &mut Random) -> Meaning {
     let mut edited = *sentence;
-    let at_subject = random.below(2) == 0;
+    // Negatable and general sentences have one more edit of their own, as likely as two others.
+    let choices = if kind == Kind::Affirmed { 9 } else { 11 };
+    let draw = random.below(2 * choices);
+    let at_subject = draw < choices;
     let phrase = if at_subject {
         &mut edited.subject
     } else {
         &mut edited.object
     };
-    // Negatable and general sentences have one more edit of their own, as likely as two others.
-    let choices = if kind == Kind::Affirmed { 9 } else { 11 };
-    match random.below(choices) {
+    match draw % choices {
         0 => phrase.noun = more_or_less_specific(world, phrase.noun, random),
         1 => phrase.noun = another_noun(world, phrase.noun, random),
         2 | 3 => phrase.adjective = Some(random.below(world.adjectives().into()) as u16),
