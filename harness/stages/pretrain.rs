@@ -210,42 +210,6 @@ pub fn read_metrics(folder: &Path) -> Result<Vec<Metrics>> {
     text.lines().map(line).collect()
 }
 
-/// A perplexity of held-out text, as curves show it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ValidationPoint {
-    /// `valid perplexity en masked_lm`.
-    pub series: String,
-    pub updates: u64,
-    /// Tokens trained on so far.
-    pub tokens: u64,
-    /// exp(nats per target).
-    pub value: f64,
-}
-
-/// Reads the perplexities of an artifact, in the order of updates.
-pub fn read_validations(folder: &Path) -> Result<Vec<ValidationPoint>> {
-    let point = |line| match line {
-        Metrics::Validation {
-            update,
-            tokens,
-            objective,
-            of,
-            loss,
-            ..
-        } => Some(ValidationPoint {
-            series: format!("valid perplexity {of} {objective}"),
-            updates: update,
-            tokens,
-            value: loss.exp(),
-        }),
-        Metrics::Training { .. } => None,
-    };
-    Ok(read_metrics(folder)?
-        .into_iter()
-        .filter_map(point)
-        .collect())
-}
-
 fn write_metrics(metrics: &[Metrics], path: &Path) -> Result<()> {
     let mut text = String::new();
     for line in metrics {
