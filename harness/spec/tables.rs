@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::claims::{Names, Problem, nearest};
+use super::claims::{Names, Problem};
+use super::nearest::nearest;
 use crate::metrics::Metric;
 
 /// One table.
