@@ -111,7 +111,7 @@ impl PretrainSettings {
             for problem in wrong {
                 add(
                     &format!("optimizer.{}", problem.field),
-                    problem.problem,
+                    problem.what,
                     problem.remedy,
                 );
             }

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::claims::{Names, Problem};
+use super::claims::Names;
 use super::nearest::nearest;
 use crate::metrics::Metric;
+use crate::problem::Problem;
 
 /// One table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]

@@ -166,11 +166,11 @@ fn settings(settings: &Settings, document: &Node, found: &mut Vec<Problem>) {
                 let field = if uneven && place("heads") > place("hidden") {
                     "heads"
                 } else {
-                    problem.field
+                    problem.field.as_str()
                 };
                 add(
                     &format!("model.{field}"),
-                    format!("{} {}; {}", problem.field, problem.problem, problem.remedy),
+                    format!("{} {}; {}", problem.field, problem.what, problem.remedy),
                 );
             }
         }
