@@ -90,7 +90,7 @@ pub fn write_whole<'a>(
     files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
 ) -> Result<()> {
     let mut written: Vec<(PathBuf, PathBuf)> = Vec::new();
-    let mut attempt = || -> Result<()> {
+    let attempt = || -> Result<()> {
         for (name, bytes) in files {
             let path = folder.join(name);
             if std::fs::read(&path).is_ok_and(|there| there == bytes) {
