@@ -246,7 +246,11 @@ fn a_plan_trains_nothing_and_names_the_setting_that_changed() {
     let before = files(&place.path().join(".xlt/artifacts"));
     let plan = place.xlt(&["plan", "tiny.yaml"]).ends(0).out;
     let line = |start: &str| {
-        let found = plan.lines().find(|line| line.contains(start));
+        let name = |line: &str| {
+            line.trim_start_matches(['├', '└', '│', '─', ' '])
+                .to_owned()
+        };
+        let found = plan.lines().find(|line| name(line).starts_with(start));
         found
             .unwrap_or_else(|| panic!("{start}: {plan}"))
             .to_owned()

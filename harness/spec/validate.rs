@@ -9,7 +9,7 @@ use crate::spec::finetune::{FinetuneSchedule, Regime, Selection};
 use crate::spec::settings::{DataSettings, Scale, Settings};
 use crate::spec::{Problem, Study, is_name};
 
-/// Every problem of a study, each at the place of the value that is wrong.
+/// Every problem of a study, each at the place of the value that is wrong, in the order of the file.
 pub(super) fn problems(study: &Study, base: &Node) -> Vec<Problem> {
     let mut found = Vec::new();
     head(study, base, &mut found);
@@ -23,6 +23,7 @@ pub(super) fn problems(study: &Study, base: &Node) -> Vec<Problem> {
             }
         }
     }
+    found.sort_by_key(|problem| problem.place);
     found
 }
 
@@ -162,7 +163,8 @@ fn settings(settings: &Settings, document: &Node, found: &mut Vec<Problem>) {
             for problem in problems {
                 // Two numbers must fit together: the one that stands last, most often an override, is the wrong one.
                 let place = |field: &str| document.nearest_to(&format!("model.{field}")).place;
-                let uneven = problem.field == "hidden" && settings.model.hidden > 0;
+                let uneven = problem.field == "hidden"
+                    && (1..=LARGEST_HIDDEN).contains(&settings.model.hidden);
                 let field = if uneven && place("heads") > place("hidden") {
                     "heads"
                 } else {
@@ -193,12 +195,15 @@ fn settings(settings: &Settings, document: &Node, found: &mut Vec<Problem>) {
     seeds(settings, &mut add);
 }
 
+/// See [`model_sizes`].
+const LARGEST_HIDDEN: usize = 1 << 16;
+
 /// Ten times the largest encoders of the papers and more; sums of sizes stay far from overflow below these. Ours.
 fn model_sizes(settings: &Settings, add: &mut impl FnMut(&str, String)) {
     let model = &settings.model;
     for (field, value, most) in [
         ("layers", model.layers, 1024),
-        ("hidden", model.hidden, 1 << 16),
+        ("hidden", model.hidden, LARGEST_HIDDEN),
         ("heads", model.heads, 1024),
         ("feed_forward", model.feed_forward, 1 << 18),
         ("positions", model.positions, 1 << 14),
