@@ -11,6 +11,12 @@ pub struct Problem {
     pub remedy: String,
 }
 
+impl std::fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} {}; {}", self.field, self.what, self.remedy)
+    }
+}
+
 impl Problem {
     pub fn new(field: &str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {

@@ -19,6 +19,6 @@ pub mod weights;
 pub use batch::{Batch, Direction, LanguageModelBatch, Targets};
 pub use encoder::{Encoder, Tap};
 pub use parameters::Model;
-pub use settings::{ModelSettings, Problem, Shape};
+pub use settings::{ModelSettings, Shape};
 
 pub use crate::kernels::vocabulary::LossSum;

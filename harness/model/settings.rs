@@ -1,5 +1,7 @@
 //! The size of a model, what it costs, and which sizes make sense.
 
+use crate::problem::Problem;
+
 use super::layout::Layout;
 
 /// Section `model` of a study: a post-norm transformer encoder as in XLM.
@@ -35,25 +37,6 @@ fn default_dropout() -> f32 {
     0.1
 }
 
-/// What is wrong with a setting.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The setting's name within its section.
-    pub field: &'static str,
-    pub problem: String,
-    pub remedy: String,
-}
-
-impl std::fmt::Display for Problem {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            formatter,
-            "`{}` {}; {}",
-            self.field, self.problem, self.remedy
-        )
-    }
-}
-
 /// Largest value of any size: products of two stay far from overflow, and no model has more.
 const LARGEST: usize = 1 << 24;
 
@@ -71,16 +54,16 @@ impl ModelSettings {
         for (field, value) in sizes {
             if !(1..=LARGEST).contains(&value) {
                 problems.push(Problem {
-                    field,
-                    problem: format!("is {value}"),
+                    field: field.to_owned(),
+                    what: format!("is {value}"),
                     remedy: format!("use a number from 1 to {LARGEST}"),
                 });
             }
         }
         if self.heads > 0 && !self.hidden.is_multiple_of(self.heads) {
             problems.push(Problem {
-                field: "hidden",
-                problem: format!(
+                field: "hidden".to_owned(),
+                what: format!(
                     "is {}, which {} heads do not divide",
                     self.hidden, self.heads
                 ),
@@ -93,8 +76,8 @@ impl ModelSettings {
         ] {
             if !(0.0..1.0).contains(&value) {
                 problems.push(Problem {
-                    field,
-                    problem: format!("is {value}"),
+                    field: field.to_owned(),
+                    what: format!("is {value}"),
                     remedy: "use a rate from 0 to below 1".to_owned(),
                 });
             }
@@ -175,11 +158,10 @@ mod tests {
             attention_dropout: 1.0,
             ..tiny()
         };
-        let fields: Vec<_> = broken
-            .validate()
-            .unwrap_err()
+        let problems = broken.validate().unwrap_err();
+        let fields: Vec<_> = problems
             .iter()
-            .map(|problem| problem.field)
+            .map(|problem| problem.field.as_str())
             .collect();
         assert_eq!(fields, ["layers", "hidden", "dropout", "attention_dropout"]);
         assert!(ModelSettings { heads: 0, ..tiny() }.validate().is_err());

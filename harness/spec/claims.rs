@@ -1,5 +1,6 @@
 //! `claims:` of a study file: what the paper says, in a form that a run can support or contradict.
 
+use crate::problem::Problem;
 use serde::{Deserialize, Serialize};
 
 use super::anchors::Anchors;
@@ -104,15 +105,6 @@ pub const TARGET_MEAN: &str = "target_mean";
 /// Papers print one decimal, and differences of printed figures are off by up to this much (pitfall P31: seven deltas
 /// of "Emerging Cross-lingual Structure", Table 1).
 pub const SMALLEST_TOLERANCE: f64 = 0.1;
-
-/// Something wrong with a claim or a table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The field below the claim or table: `higher_on`; empty for the whole.
-    pub field: String,
-    pub what: String,
-    pub remedy: String,
-}
 
 /// What claims and tables may name.
 #[derive(Debug, Clone)]

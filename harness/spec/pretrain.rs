@@ -109,7 +109,7 @@ impl PretrainSettings {
             for problem in wrong {
                 add(
                     &format!("optimizer.{}", problem.field),
-                    problem.problem,
+                    problem.what,
                     problem.remedy,
                 );
             }

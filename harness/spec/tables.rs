@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::claims::{Names, Problem, nearest};
+use super::claims::{Names, nearest};
 use crate::metrics::Metric;
+use crate::problem::Problem;
 
 /// One table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]

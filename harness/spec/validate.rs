@@ -164,7 +164,7 @@ fn settings(settings: &Settings, scale: Scale, document: &Node, found: &mut Vec<
     for problem in settings.model.validate().err().unwrap_or_default() {
         add(
             &format!("model.{}", problem.field),
-            format!("{} {}; {}", problem.field, problem.problem, problem.remedy),
+            format!("{} {}; {}", problem.field, problem.what, problem.remedy),
         );
     }
     if let Some(pretrain) = settings.pretrain.settings() {

@@ -14,8 +14,8 @@ use crate::data::nli::{NliExample, read_examples};
 use crate::data::tokenizer::Tokenizer;
 use crate::model::Encoder;
 use crate::spec::finetune::{Regime, Selection};
-use crate::stages::Context;
 use crate::stages::finetune::{DevScores, predict, read_checkpoint};
+use crate::stages::{Context, divergence};
 use crate::tasks::pair_classification::encode_examples;
 use crate::tasks::pooling::Pooling;
 
@@ -77,27 +77,36 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     let folders = (0..settings.runs)
         .map(|run| context.input(&format!("finetune:{run}")))
         .collect::<Result<Vec<_>>>()?;
+    // A diverged run has no dev scores, so that no rule selects it.
+    if folders
+        .iter()
+        .all(|folder| divergence::has_diverged(folder))
+    {
+        divergence::refuse_diverged(context, "finetune:0")?;
+    }
     let scores = folders
         .iter()
-        .map(|folder| DevScores::read(folder))
+        .map(|folder| match divergence::has_diverged(folder) {
+            true => Ok(DevScores::default()),
+            false => DevScores::read(folder),
+        })
         .collect::<Result<Vec<_>>>()?;
 
-    let chosen: Vec<(usize, u64, f64)> = settings
+    let chosen: Vec<Chosen> = settings
         .cells
         .iter()
         .map(|cell| select(&scores, cell, &settings.source))
         .collect::<Result<_>>()?;
     // Cells that chose the same checkpoint and read the same text share one prediction.
-    let mut groups: BTreeMap<(usize, u64), BTreeMap<(TestText, TestText, String), Vec<usize>>> =
-        BTreeMap::new();
-    for (index, (cell, (run, epoch, _))) in settings.cells.iter().zip(&chosen).enumerate() {
+    let mut groups: BTreeMap<(usize, u64), BTreeMap<Text, Vec<usize>>> = BTreeMap::new();
+    for (index, (cell, chosen)) in settings.cells.iter().zip(&chosen).enumerate() {
         let text = (
             cell.premises.clone(),
             cell.hypotheses.clone(),
             cell.told.clone(),
         );
         groups
-            .entry((*run, *epoch))
+            .entry((chosen.run, chosen.epoch))
             .or_default()
             .entry(text)
             .or_default()
@@ -128,7 +137,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
                 results[index] = Some(CellResult {
                     run,
                     epoch,
-                    dev: chosen[index].2,
+                    dev: chosen[index].accuracy,
                     premises: pairs.iter().map(|pair| pair.premise_id).collect(),
                     items: pairs.iter().map(|pair| pair.item).collect(),
                     predicted: predicted.clone(),
@@ -157,16 +166,31 @@ pub fn read_results(folder: &Path) -> Result<Vec<CellResult>> {
         .with_context(|| format!("{} is not a list of predictions", path.display()))
 }
 
-/// Run, epoch and dev accuracy of the best candidate: the first among equals.
-fn select(scores: &[DevScores], cell: &TestCell, source: &str) -> Result<(usize, u64, f64)> {
-    let mut best: Option<(usize, u64, f64)> = None;
+/// Premises, hypotheses, and the language that the model is told.
+type Text = (TestText, TestText, String);
+
+/// The checkpoint that a rule selected.
+struct Chosen {
+    run: usize,
+    epoch: u64,
+    /// On the dev set that chose, 0 to 1.
+    accuracy: f64,
+}
+
+/// The best candidate: the first among equals.
+fn select(scores: &[DevScores], cell: &TestCell, source: &str) -> Result<Chosen> {
+    let mut best: Option<Chosen> = None;
     for (run, scores) in scores.iter().enumerate() {
         let Some(epoch) = scores.best(cell.selection, &cell.dev_language, source) else {
             continue;
         };
         let accuracy = scores.judge(epoch, cell.selection, &cell.dev_language, source);
-        if best.is_none_or(|(_, _, highest)| accuracy > highest) {
-            best = Some((run, epoch.epoch, accuracy));
+        if best.as_ref().is_none_or(|best| accuracy > best.accuracy) {
+            best = Some(Chosen {
+                run,
+                epoch: epoch.epoch,
+                accuracy,
+            });
         }
     }
     best.context("no fine-tuning run has a dev score to select by")

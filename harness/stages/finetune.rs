@@ -19,12 +19,12 @@ use crate::model::{Direction, Encoder, Model, ModelSettings, Shape, Tap};
 use crate::random::Random;
 use crate::spec::finetune::{FinetuneSchedule, Selection};
 use crate::spec::pretrain::Precision;
-use crate::stages::{Context, Diverged};
+use crate::stages::{Context, divergence};
 use crate::tasks::pair_classification::{
     Classifier, EncodedPair, best_classes, encode_examples, pack,
 };
 use crate::tasks::pooling::Pooling;
-use crate::training::{AdamSettings, NotFinite, Schedule, Trainer};
+use crate::training::{AdamSettings, Schedule, Trainer};
 
 pub const NAME: &str = "finetune";
 pub const VERSION: u32 = 1;
@@ -81,7 +81,7 @@ pub struct Epoch {
 }
 
 /// What a run says about its epochs; `dev.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DevScores {
     /// Pairs in each dev set.
     pub examples: BTreeMap<String, u64>,
@@ -195,6 +195,9 @@ struct Position {
 pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     let started = Instant::now();
     let tokenizer = Tokenizer::load(context.input("tokenizer")?)?;
+    if settings.start == (Start::Pretrained {}) {
+        divergence::refuse_diverged(context, "pretrain")?;
+    }
     let source = settings
         .dev_languages
         .first()
@@ -258,8 +261,10 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
                 pairs[order.at(update * settings.batch_size as u64 + offset, pairs.len())]
             })
             .collect();
-        position.loss += train_step(&mut trainer, &chosen, settings, update)
-            .map_err(|error| diverged(error, update, context))?;
+        position.loss += train_step(&mut trainer, &chosen, settings, update).map_err(|error| {
+            let batch = || divergence::batch_json(&pack(chosen.iter().copied()));
+            divergence::of_step(error, &trainer, batch, context.checkpoints)
+        })?;
         position.updates += 1;
 
         if position.updates.is_multiple_of(updates_per_epoch) {
@@ -526,23 +531,6 @@ pub fn predict(
         predicted.extend(best_classes(&classifier.scores(&hidden, &batch, None)?)?);
     }
     Ok(predicted)
-}
-
-fn diverged(error: anyhow::Error, update: u64, context: &Context) -> anyhow::Error {
-    match error.downcast_ref::<NotFinite>() {
-        Some(found) => Diverged {
-            update,
-            what: if found.loss.is_some() {
-                "the loss"
-            } else {
-                "the gradient"
-            }
-            .to_owned(),
-            folder: context.checkpoints.display().to_string(),
-        }
-        .into(),
-        None => error,
-    }
 }
 
 fn note(position: &Position, source: &str, settings: &Settings, started: Instant) -> String {

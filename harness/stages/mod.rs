@@ -6,6 +6,7 @@
 pub mod baselines;
 pub mod checkpoint;
 pub mod corpus;
+pub mod divergence;
 pub mod evaluate;
 pub mod finetune;
 pub mod monolingual;

@@ -20,8 +20,8 @@ use crate::data::tokenizer::Tokenizer;
 use crate::model::{LanguageModelBatch, LossSum, Model, ModelSettings, Shape};
 use crate::objectives::{self, Objective, Text, Validation};
 use crate::spec::pretrain::{Precision, PretrainSettings};
-use crate::stages::{Context, Diverged, checkpoint};
-use crate::training::{NotFinite, StepReport, Trainer};
+use crate::stages::{Context, checkpoint, divergence};
+use crate::training::{StepReport, Trainer};
 
 pub const NAME: &str = "pretrain";
 pub const VERSION: u32 = 1;
@@ -158,7 +158,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
             let report = trainer
                 .language_model_step(std::slice::from_ref(&batch))
                 .map_err(|error| {
-                    diverged(error, &trainer, &batch, &position, context.checkpoints)
+                    divergence::of_step(error, &trainer, || batch_json(&batch), context.checkpoints)
                 })?;
             position.add(objective, &report);
             let ends = position.updates == total;
@@ -317,57 +317,14 @@ fn validate(
     Ok(())
 }
 
-/// Keeps the last finite state and the batch when an update met a number that is not finite.
-fn diverged(
-    error: anyhow::Error,
-    trainer: &Trainer,
-    batch: &LanguageModelBatch,
-    position: &Position,
-    checkpoints: &Path,
-) -> anyhow::Error {
-    let Some(not_finite) = error.downcast_ref::<NotFinite>() else {
-        return error;
-    };
-    let what = if not_finite.loss.is_some() {
-        "the loss"
-    } else {
-        "the gradient"
-    };
-    let folder = checkpoints.join("diverged");
-    let diverged = Diverged {
-        update: not_finite.update,
-        what: what.to_owned(),
-        folder: folder.display().to_string(),
-    };
-    match keep_divergence(&folder, trainer, batch, position) {
-        Ok(()) => diverged.into(),
-        Err(error) => error.context(diverged),
-    }
-}
-
-fn keep_divergence(
-    folder: &Path,
-    trainer: &Trainer,
-    batch: &LanguageModelBatch,
-    position: &Position,
-) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    trainer.save_state(&folder.join("trainer.safetensors"))?;
-    fs::write(folder.join("position.json"), serde_json::to_vec(position)?)?;
-    let (sequences, targets) = (&batch.batch, &batch.targets);
-    let batch = json!({
-        "tokens": sequences.tokens,
-        "positions": sequences.positions,
-        "languages": sequences.languages,
-        "offsets": sequences.offsets,
-        "indices": targets.indices,
-        "labels": targets.labels,
+/// A batch as it is kept when an update diverged.
+fn batch_json(batch: &LanguageModelBatch) -> Value {
+    json!({
+        "sequences": divergence::batch_json(&batch.batch),
+        "indices": batch.targets.indices,
+        "labels": batch.targets.labels,
         "direction": batch.direction,
-    });
-    Ok(fs::write(
-        folder.join("batch.json"),
-        serde_json::to_vec(&batch)?,
-    )?)
+    })
 }
 
 impl Speed {

@@ -1,6 +1,6 @@
 //! The optimizer of a training stage: Adam with decoupled weight decay, clipping and a schedule.
 
-use crate::model::Problem;
+use crate::problem::Problem;
 
 /// Adam (Kingma and Ba 2015) as XLM and its followers use it.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
@@ -72,11 +72,11 @@ impl AdamSettings {
     /// Every problem at once.
     pub fn validate(&self) -> Result<(), Vec<Problem>> {
         let mut problems = Vec::new();
-        let mut check = |field, sound: bool, value: f64, remedy: &str| {
+        let mut check = |field: &str, sound: bool, value: f64, remedy: &str| {
             if !sound {
                 problems.push(Problem {
-                    field,
-                    problem: format!("is {value}"),
+                    field: field.to_owned(),
+                    what: format!("is {value}"),
                     remedy: remedy.to_owned(),
                 });
             }
@@ -227,11 +227,10 @@ mod tests {
                 warm_up_fraction: 2.0,
             })
         };
-        let fields: Vec<_> = broken
-            .validate()
-            .unwrap_err()
+        let problems = broken.validate().unwrap_err();
+        let fields: Vec<_> = problems
             .iter()
-            .map(|problem| problem.field)
+            .map(|problem| problem.field.as_str())
             .collect();
         assert_eq!(fields, ["beta2", "epsilon", "clip", "schedule"]);
     }

@@ -1,0 +1,93 @@
+//! Runs that met a number that is not finite: what is kept of them, and what they mean for the stages that read them.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Context, Diverged};
+use crate::model::Batch;
+use crate::training::{NotFinite, Trainer};
+
+/// The file that marks an artifact as that of a diverged run.
+pub const FILE: &str = "diverged.json";
+
+/// What [`FILE`] says.
+#[derive(Deserialize)]
+struct Said {
+    update: u64,
+    what: String,
+}
+
+/// Turns the error of a training step into [`Diverged`] when a number was not finite, keeping the last finite state and
+/// what `batch` says of the batch. Any other error comes back as it is.
+pub fn of_step(
+    error: anyhow::Error,
+    trainer: &Trainer,
+    batch: impl FnOnce() -> Value,
+    checkpoints: &Path,
+) -> anyhow::Error {
+    let Some(not_finite) = error.downcast_ref::<NotFinite>() else {
+        return error;
+    };
+    let what = if not_finite.loss.is_some() {
+        "the loss"
+    } else {
+        "the gradient"
+    };
+    let folder = checkpoints.join("diverged");
+    let diverged = Diverged {
+        update: not_finite.update,
+        what: what.to_owned(),
+        folder: folder.display().to_string(),
+    };
+    match keep(&folder, trainer, &batch()) {
+        Ok(()) => diverged.into(),
+        // Not marked as diverged: nothing is kept yet, so the run must be tried again.
+        Err(error) => error.context(format!(
+            "{what} was not finite, and the last finite checkpoint could not be kept"
+        )),
+    }
+}
+
+fn keep(folder: &Path, trainer: &Trainer, batch: &Value) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    trainer.save_state(&folder.join("trainer.safetensors"))?;
+    fs::write(folder.join("batch.json"), serde_json::to_vec(batch)?)
+        .with_context(|| format!("cannot write to {}", folder.display()))
+}
+
+/// A packed batch for `batch.json`.
+pub fn batch_json(batch: &Batch) -> Value {
+    json!({"tokens": batch.tokens, "positions": batch.positions, "languages": batch.languages, "offsets": batch.offsets})
+}
+
+/// Whether an artifact is that of a diverged run.
+pub fn has_diverged(folder: &Path) -> bool {
+    folder.join(FILE).exists()
+}
+
+/// Ends a stage that cannot do without an input whose run diverged: it counts as diverged itself.
+pub fn refuse_diverged(context: &Context, input: &str) -> Result<()> {
+    let path = context.input(input)?.join(FILE);
+    if !path.exists() {
+        return Ok(());
+    }
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let said: Said =
+        serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
+    let folder = context.checkpoints.join("diverged");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let what = format!("{} of the input `{input}`", said.what);
+    fs::write(folder.join("input.txt"), &what)
+        .with_context(|| format!("cannot write to {}", folder.display()))?;
+    Err(Diverged {
+        update: said.update,
+        what,
+        folder: folder.display().to_string(),
+    }
+    .into())
+}
