@@ -61,7 +61,10 @@ impl Page {
         if let Some(items) = schema.get("items") {
             self.visit(items, path);
         }
-        if let Some(values) = schema.get("additionalProperties").filter(|it| it.is_object()) {
+        if let Some(values) = schema
+            .get("additionalProperties")
+            .filter(|it| it.is_object())
+        {
             self.visit(values, &joined(path, "NAME"));
         }
         for choice in choices(schema) {
@@ -70,7 +73,11 @@ impl Page {
     }
 
     fn visit_definition(&mut self, definition: &str, path: &str) {
-        let schema = self.definitions.get(definition).cloned().unwrap_or_default();
+        let schema = self
+            .definitions
+            .get(definition)
+            .cloned()
+            .unwrap_or_default();
         if !has_section(&schema) {
             choices(&schema)
                 .iter()
