@@ -9,6 +9,8 @@ use serde_json::{Map, Value};
 const INTRODUCTION: &str = include_str!("introduction.md");
 /// Shown whole below the introduction.
 const EXAMPLE: &str = include_str!("../../../experiments/quickstart.yaml");
+/// Characters of a default that is shown whole; ours.
+const LONGEST_DEFAULT: usize = 120;
 
 /// The page for a schema as `schemars` makes it.
 pub fn page(schema: &Value) -> String {
@@ -275,11 +277,25 @@ fn default(schema: &Value, name: &str, field: &Value) -> String {
         return "required".to_owned();
     }
     match field.get("default") {
-        None | Some(Value::Null) => "none".to_owned(),
-        Some(Value::Object(entries)) if entries.is_empty() => "none".to_owned(),
-        Some(Value::Array(items)) if items.is_empty() => "none".to_owned(),
-        Some(value @ (Value::Object(_) | Value::Array(_))) => format!("`{value}`"),
-        Some(value) => format!("`{}`", plain(value)),
+        Some(value) if !is_empty(value) => match value {
+            Value::Object(entries) if value.to_string().len() > LONGEST_DEFAULT => {
+                let names: Vec<String> = entries.keys().map(|name| format!("`{name}`")).collect();
+                format!("{}, each with its defaults", names.join(", "))
+            }
+            Value::Object(_) | Value::Array(_) => format!("`{value}`"),
+            scalar => format!("`{}`", plain(scalar)),
+        },
+        _ => "none".to_owned(),
+    }
+}
+
+/// Whether there is nothing in a value, however deep.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(entries) => entries.values().all(is_empty),
+        Value::Array(items) => items.iter().all(is_empty),
+        _ => false,
     }
 }
 
