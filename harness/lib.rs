@@ -3,24 +3,28 @@
 //! ```text
 //! yaml -> spec -> plan -> stages -> store -> scores -> tables, plots, claims
 //! ```
-//! A module imports only from those below it in this list (`tests/architecture.rs` enforces it):
+//! A module imports only from those below it in this list (`tests/architecture.rs` enforces it); `objectives` knows
+//! nothing of tasks.
 //!
 //! ```text
-//! commands      run, plan, status, report, check, compare, schema, store: one file each
-//! report        results gathered; tables, plots, claims, pages made from them
-//! execution     runs a plan: several jobs side by side, progress, interruption
-//! store         content-addressed artifacts: finished whole or not at all
-//! plan          a study -> ordered, deduplicated jobs with fingerprints and estimates; pure
-//! stages        synthesize, monolingual, parallel, nli, tokenizer, corpus, pretrain, finetune, evaluate, baselines
-//! spec          the study file: sections, profiles, variants, validation, schema
-//! objectives    one file per pretraining objective
-//! tasks         what a fine-tuned model does: classification of sentence pairs
-//! training      the trainer: passes, heads, optimizer, exact resume
-//! data          sources, text pipelines, dataset formats, synthetic languages, tokenizer, token files
-//! model         encoder: settings, parameters, packed batches, the trunk's forward and backward
-//! kernels       fused operations with hand-written backward, the device and its threads
-//! metrics       one file per metric; intervals
-//! language  fingerprint  problem  random
+//! commands     one file per command of the program
+//! execution    runs a plan on this machine
+//! report       scores, tables, plots, claims, pages: from the results alone
+//! store        content-addressed artifacts, committed whole or not at all
+//! plan         from a study to ordered, deduplicated jobs
+//! stages       what a job does: from input folders to an output folder
+//! spec         study files: sections, overrides, validation, schema
+//! objectives   what pretraining predicts, one file each
+//! tasks        what a fine-tuned model does
+//! data         sources, formats, synthetic languages, tokenizer, corpora
+//! metrics      scores and their intervals
+//! training     the loop: batches, Adam, schedules, exact resume
+//! model        the encoder and its parameters
+//! kernels      tensor operations with hand-written gradients; devices
+//! language     codes, names and scripts of languages
+//! fingerprint  identity of artifacts
+//! random       the one generator
+//! problem      what is wrong with a setting
 //! ```
 //!
 //! What holds everywhere, and where it is proven, is in `docs/architecture.md`: fingerprints are identity, execution is

@@ -1,6 +1,8 @@
 //! Behaviour tests, one file per area.
 
+mod architecture;
 mod claims;
+mod command_line;
 mod corpus;
 mod data;
 mod documentation;
@@ -9,18 +11,22 @@ mod engine_invariants;
 mod execution;
 mod experiments;
 mod fake_results;
+mod golden;
 mod html;
 mod hub;
+mod kill;
 mod notebook;
 mod objectives;
 mod pack;
 mod pitfalls;
 mod plots;
 mod pretrain;
+mod resources;
 mod sample;
 mod scores;
 mod statistics;
 mod store;
+mod study_files;
 mod synthetic;
 mod tables;
 mod tokenizer;

@@ -12,7 +12,7 @@ pub mod store;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::plan::hashes::FileHashes;
 use crate::plan::{Plan, build};
@@ -67,6 +67,7 @@ impl StudyArguments {
     pub fn plan(&self, study: &Study) -> Result<Plan> {
         let mut hashes = FileHashes::kept_in(&self.store.join("layout.hashes"));
         build(study, self.data.as_deref(), &mut hashes)
+            .with_context(|| study.file.display().to_string())
     }
 
     /// Where the study's results lie.

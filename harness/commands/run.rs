@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::json;
 
 use super::report::rendered;
@@ -108,23 +108,32 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
         return Ok(exit(INTERRUPTED));
     }
     let folder = arguments.study.folder(&study);
+    let failed = !outcome.failed.is_empty();
     let changed =
         !outcome.finished.is_empty() || !folder.join(crate::report::results::MANIFEST).exists();
-    let results = if changed || !outcome.failed.is_empty() {
-        let results = collect(&study, &plan, &store, threads)?;
-        results.write_sources(&folder)?;
-        results
+    let results = if changed || failed {
+        collect(&study, &plan, &store, threads)?
     } else {
         refreshed(&study, &plan, &store, threads, &folder)?
     };
-    let (files, judgements) = rendered(&study, &results)?;
-    report::write(&folder, &files)?;
+    let judgements = if failed && results.predictions.is_empty() {
+        eprintln!(
+            "no evaluation finished; the results in {} stay as they are",
+            folder.display()
+        );
+        Vec::new()
+    } else {
+        results.write_sources(&folder)?;
+        let (files, judgements) = rendered(&study, &results)?;
+        report::write(&folder, &files)?;
+        judgements
+    };
     if arguments.study.json {
         let claims: Vec<_> = judgements
             .iter()
             .map(|judgement| json!({"says": judgement.says, "verdict": judgement.wording}))
             .collect();
-        let failed: Vec<_> = outcome
+        let failures: Vec<_> = outcome
             .failed
             .iter()
             .map(
@@ -136,7 +145,7 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
             "jobs_finished": outcome.finished.len(),
             "jobs_reused": outcome.reused.len(),
             "jobs_diverged": outcome.diverged.len(),
-            "jobs_failed": failed,
+            "jobs_failed": failures,
             "jobs_skipped": outcome.skipped.len(),
             "claims": claims,
         });
@@ -145,16 +154,14 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
         for judgement in &judgements {
             writeln!(output, "{}: {}", judgement.says, judgement.wording)?;
         }
-        writeln!(output, "{}", folder.join("report.html").display())?;
+        if folder.join("report.html").exists() {
+            writeln!(output, "{}", folder.join("report.html").display())?;
+        }
     }
-    Ok(exit(if outcome.failed.is_empty() {
-        DONE
-    } else {
-        FAILED
-    }))
+    Ok(exit(if failed { FAILED } else { DONE }))
 }
 
-/// The results as they lie there when they are those of this plan; gathered again otherwise.
+/// The results, with the manifest that lies there when it is of the same jobs: what a run cost is told by the run that did it.
 fn refreshed(
     study: &crate::spec::Study,
     plan: &crate::plan::Plan,
@@ -163,15 +170,16 @@ fn refreshed(
     folder: &Path,
 ) -> Result<report::results::Results> {
     let fresh = collect(study, plan, store, threads)?;
-    if let Ok(there) = report::results::Results::read(folder)
-        && there.manifest.settings_fingerprint == fresh.manifest.settings_fingerprint
-        && there.manifest.jobs == fresh.manifest.jobs
-        && there.predictions == fresh.predictions
-    {
-        return Ok(there);
+    match report::results::Results::read(folder) {
+        Ok(there)
+            if there.manifest.settings_fingerprint == fresh.manifest.settings_fingerprint
+                && there.manifest.jobs == fresh.manifest.jobs =>
+        {
+            Ok(report::results::Results {
+                manifest: there.manifest,
+                ..fresh
+            })
+        }
+        _ => Ok(fresh),
     }
-    fresh
-        .write_sources(folder)
-        .with_context(|| format!("cannot write results to {}", folder.display()))?;
-    Ok(fresh)
 }

@@ -18,7 +18,7 @@ pub mod summary;
 pub mod tables;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -83,19 +83,55 @@ pub fn render(input: &ReportInput) -> Result<BTreeMap<String, Vec<u8>>> {
     Ok(files)
 }
 
-/// Writes what differs, and removes what an earlier report left in [`GENERATED_FOLDERS`].
-pub fn write(folder: &Path, rendered: &BTreeMap<String, Vec<u8>>) -> Result<()> {
-    for (name, bytes) in rendered {
-        let path = folder.join(name);
-        if std::fs::read(&path).is_ok_and(|there| there == *bytes) {
-            continue;
+/// Writes the files that differ, all or none, as far as a file system can promise it: first each beside its place, then all into place. An
+/// error leaves what was there.
+pub fn write_whole<'a>(
+    folder: &Path,
+    files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+) -> Result<()> {
+    let mut written: Vec<(PathBuf, PathBuf)> = Vec::new();
+    let attempt = || -> Result<()> {
+        for (name, bytes) in files {
+            let path = folder.join(name);
+            if std::fs::read(&path).is_ok_and(|there| there == bytes) {
+                continue;
+            }
+            if let Some(parent) = path.parent() {
+                std::fs::create_dir_all(parent)
+                    .with_context(|| format!("cannot create {}", parent.display()))?;
+            }
+            let mut beside = path.clone().into_os_string();
+            beside.push(".new");
+            written.push((PathBuf::from(beside), path));
+            let (beside, path) = &written[written.len() - 1];
+            std::fs::write(beside, bytes).with_context(|| {
+                format!("cannot write {}; what was there is kept", path.display())
+            })?;
         }
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent)
-                .with_context(|| format!("cannot create {}", parent.display()))?;
+        for (beside, path) in &written {
+            std::fs::rename(beside, path)
+                .with_context(|| format!("cannot write {}", path.display()))?;
         }
-        std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(())
+    };
+    let outcome = attempt();
+    if outcome.is_err() {
+        for (beside, _) in &written {
+            // It may not be there; the error that matters is told already.
+            let _ = std::fs::remove_file(beside);
+        }
     }
+    outcome
+}
+
+/// Writes the generated files, and removes what an earlier report left in [`GENERATED_FOLDERS`].
+pub fn write(folder: &Path, rendered: &BTreeMap<String, Vec<u8>>) -> Result<()> {
+    write_whole(
+        folder,
+        rendered
+            .iter()
+            .map(|(name, bytes)| (name.as_str(), bytes.as_slice())),
+    )?;
     for name in check::left_over(folder, rendered)? {
         let path = folder.join(name);
         std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;

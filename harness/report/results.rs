@@ -15,6 +15,7 @@ use crate::report::manifest::Manifest;
 use crate::report::scores::{
     Cell, CellPredictions, CurvePoint, ItemPrediction, ScoreRow, score_rows,
 };
+use crate::report::write_whole;
 
 pub const MANIFEST: &str = "manifest.json";
 pub const PREDICTIONS: &str = "predictions.parquet";
@@ -78,24 +79,29 @@ impl Results {
         })
     }
 
-    /// Writes the source files, creating the folder.
+    /// Writes the source files, creating the folder: all of them, or on an error none.
     pub fn write_sources(&self, folder: &Path) -> Result<()> {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot create {}", folder.display()))?;
         let mut manifest =
             serde_json::to_string_pretty(&self.manifest).context("the manifest is not JSON")?;
         manifest.push('\n');
-        write(folder, MANIFEST, manifest.as_bytes())?;
-        write(folder, SCORES, &scores_csv(&self.scores)?)?;
-        write(folder, CURVES, &curves_csv(&self.curves)?)?;
-        write(
+        let files = [
+            (MANIFEST, manifest.into_bytes()),
+            (SCORES, scores_csv(&self.scores)?),
+            (CURVES, curves_csv(&self.curves)?),
+            (
+                SCORES_FRAME,
+                parquet(scores_frame(&self.scores)).context("cannot encode the scores")?,
+            ),
+            (
+                PREDICTIONS,
+                parquet(predictions_frame(&self.predictions))
+                    .context("cannot encode the predictions")?,
+            ),
+        ];
+        write_whole(
             folder,
-            SCORES_FRAME,
-            &parquet(scores_frame(&self.scores)).context("cannot encode the scores")?,
-        )?;
-        let predictions = parquet(predictions_frame(&self.predictions))
-            .context("cannot encode the predictions")?;
-        write(folder, PREDICTIONS, &predictions)
+            files.iter().map(|(name, bytes)| (*name, bytes.as_slice())),
+        )
     }
 }
 
@@ -357,9 +363,4 @@ fn read(folder: &Path, name: &str) -> Result<Vec<u8>> {
 
 fn missing(path: &Path) -> String {
     format!("cannot read {}; `xlt run` writes it", path.display())
-}
-
-fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
-    let path = folder.join(name);
-    std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }

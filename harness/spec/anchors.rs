@@ -10,7 +10,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use super::claims::nearest;
+use super::nearest::nearest;
 
 /// One published figure.
 #[derive(Debug, Clone, PartialEq)]

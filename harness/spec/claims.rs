@@ -4,6 +4,7 @@ use crate::problem::Problem;
 use serde::{Deserialize, Serialize};
 
 use super::anchors::Anchors;
+use super::nearest::nearest;
 use crate::metrics::Metric;
 
 /// One claim. Exactly one of four forms:
@@ -341,12 +342,12 @@ impl Names<'_> {
     }
 
     pub(super) fn selection(&self, field: &str, name: &str) -> Option<Problem> {
-        unknown(
-            field,
-            "selection rule",
-            name,
-            self.selections.iter().map(String::as_str),
-        )
+        let rules = self.selections.iter().map(String::as_str);
+        let mut problem = unknown(field, "selection rule", name, rules)?;
+        if name.contains("test") {
+            problem.what += ": test sets never select, they are scored once";
+        }
+        Some(problem)
     }
 
     pub(super) fn task(&self, field: &str, name: &str) -> Option<Problem> {
@@ -490,30 +491,4 @@ fn out_of_range(field: &str, value: f64, range: &str) -> Problem {
         what: format!("`{field}` is {value}"),
         remedy: format!("give points of the metric, {range}"),
     }
-}
-
-/// The name that `wrong` most likely means: the fewest edits, at most a third of its length (at least two).
-pub fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = (wrong.chars().count() / 3).max(2);
-    let scored = names.map(|name| (edits(&wrong.to_lowercase(), &name.to_lowercase()), name));
-    scored
-        .filter(|(distance, _)| *distance <= allowed)
-        .min()
-        .map(|(_, name)| name)
-}
-
-/// Levenshtein's distance (1966).
-fn edits(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, a) in from.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, &b) in to.iter().enumerate() {
-            let substituted = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[to.len()]
 }

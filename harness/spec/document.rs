@@ -10,6 +10,9 @@ use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 use serde_json::Value as Json;
 use serde_yaml::Spanned;
+use serde_yaml::budget::BudgetBreach;
+
+use super::nearest::nearest;
 
 /// Where a value starts: line and column from 1; 0 when unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord)]
@@ -66,6 +69,18 @@ impl de::Error for DocumentError {
         }
     }
 
+    fn invalid_type(found: de::Unexpected, expected: &dyn de::Expected) -> Self {
+        wrong_value(found, expected)
+    }
+
+    fn invalid_value(found: de::Unexpected, expected: &dyn de::Expected) -> Self {
+        wrong_value(found, expected)
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        de::Error::custom(format!("`{field}` is missing here; add it"))
+    }
+
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
         Self {
             message: unknown("field", field, expected),
@@ -81,6 +96,34 @@ impl de::Error for DocumentError {
     }
 }
 
+/// serde speaks of Rust's types; a study's author is told what to write.
+fn wrong_value(found: de::Unexpected, expected: &dyn de::Expected) -> DocumentError {
+    let found = match found {
+        de::Unexpected::Unit => "nothing stands here".to_owned(),
+        de::Unexpected::Bool(value) => format!("`{value}` is a truth value"),
+        de::Unexpected::Signed(value) => format!("{value} does not fit"),
+        de::Unexpected::Unsigned(value) => format!("{value} does not fit"),
+        de::Unexpected::Float(value) => format!("{value} does not fit"),
+        de::Unexpected::Str(value) => format!("`{value}` does not fit"),
+        de::Unexpected::Seq => "a list does not fit".to_owned(),
+        de::Unexpected::Map => "a section does not fit".to_owned(),
+        other => format!("{other} does not fit"),
+    };
+    let expected = expected.to_string();
+    let right = match expected.as_str() {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0 up",
+        "i8" | "i16" | "i32" | "i64" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a boolean" => "`true` or `false`",
+        "a string" => "text",
+        "a sequence" => "a list: `[...]`",
+        "a map" => "a section: `{name: ...}`",
+        other if other.starts_with("struct ") => "a section with its fields: `{field: value}`",
+        other => other,
+    };
+    de::Error::custom(format!("{found}; write {right}"))
+}
+
 fn unknown(what: &str, name: &str, expected: &[&str]) -> String {
     let mut message = format!("unknown {what} `{name}`");
     if let Some(near) = nearest(name, expected.iter().copied()) {
@@ -92,31 +135,6 @@ fn unknown(what: &str, name: &str, expected: &[&str]) -> String {
         message.push_str(&format!("; known: {}", expected.join(", ")));
     }
     message
-}
-
-/// The candidate at the smallest edit distance, when it is close enough to be a slip of the pen.
-pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    candidates
-        .map(|candidate| (edit_distance(name, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= 1 + candidate.chars().count() / 4)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein 1966.
-fn edit_distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, left_char) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, right_char) in right.iter().enumerate() {
-            let substituted = diagonal + usize::from(left_char != *right_char);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[right.len()]
 }
 
 /// Reads one YAML document. Duplicate keys, more than one document, alias bombs and non-string keys are refused.
@@ -138,8 +156,51 @@ pub fn parse(text: &str) -> Result<Node, DocumentError> {
         Ok(raw) => node(raw),
         Err(error) => Err(DocumentError {
             place: error.location().map(place),
-            message: error.without_snippet().to_string(),
+            message: yaml_problem(error.without_snippet()),
         }),
+    }
+}
+
+/// What the YAML reader found, in the words of a study's author.
+fn yaml_problem(error: &serde_yaml::Error) -> String {
+    use serde_yaml::Error;
+    match error {
+        Error::DuplicateMappingKey { key, .. } => match key {
+            Some(key) => format!("`{key}` stands here a second time; keep one"),
+            None => "a key stands here a second time; keep one".into(),
+        },
+        Error::NonFiniteFloat { value, .. } => {
+            format!("{value} is not a number that a study can use; write a finite number")
+        }
+        Error::MultipleDocuments { .. } => {
+            "a second document begins here; a study file holds one: remove the `---` and what follows".into()
+        }
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
+            "values are nested too deeply for a study; is a bracket too many open?".into()
+        }
+        Error::Budget { .. }
+        | Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. } => {
+            "the file unfolds into far more values than a study has; write fewer aliases".into()
+        }
+        Error::AliasError { error, .. } => yaml_problem(error),
+        Error::ExternalMessage { msg, .. } => {
+            let advice = if msg.contains("tab") {
+                "indent with spaces"
+            } else if msg.contains("recursion limit") {
+                "values are nested too deeply for a study"
+            } else {
+                "is the indentation right, and every quote and bracket closed?"
+            };
+            format!("not YAML: {msg}; {advice}")
+        }
+        Error::Message { msg, .. } => msg.clone(),
+        other => {
+            let text = other.to_string();
+            // The place is told in front of the message.
+            text.split(" at line ").next().unwrap_or(&text).to_owned()
+        }
     }
 }
 
@@ -231,9 +292,11 @@ impl<'de> Deserialize<'de> for Raw {
                 Ok(Raw::Integer(value))
             }
             fn visit_u64<E: de::Error>(self, value: u64) -> Result<Raw, E> {
-                i64::try_from(value)
-                    .map(Raw::Integer)
-                    .map_err(|_| E::custom(format!("{value} is too large a whole number")))
+                i64::try_from(value).map(Raw::Integer).map_err(|_| {
+                    E::custom(format!(
+                        "{value} is too large; write a smaller whole number"
+                    ))
+                })
             }
             fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
                 Ok(Raw::Float(value))
@@ -291,13 +354,13 @@ impl Node {
         node
     }
 
-    /// Replaces the value at a dotted path, making mappings on the way where there are none.
-    pub fn replace(&mut self, path: &str, replacement: Node) {
+    /// Replaces the value at a dotted path, making mappings on the way where there are none. `place` is where the path
+    /// stands: an unknown name in it is reported there.
+    pub fn replace(&mut self, path: &str, place: Place, replacement: Node) {
         let (first, rest) = match path.split_once('.') {
             Some((first, rest)) => (first, Some(rest)),
             None => (path, None),
         };
-        let place = replacement.place;
         if !matches!(self.value, Value::Mapping(_)) {
             *self = Node {
                 value: Value::Mapping(Vec::new()),
@@ -325,7 +388,7 @@ impl Node {
             }
         };
         match rest {
-            Some(rest) => entries[index].1.replace(rest, replacement),
+            Some(rest) => entries[index].1.replace(rest, place, replacement),
             None => {
                 entries[index].0.place = place;
                 entries[index].1 = replacement;
@@ -672,9 +735,11 @@ mod tests {
     fn replaced_values_keep_the_place_of_their_override() {
         let mut node = parse("rate: 1\nkind: plain\n").unwrap();
         let other = parse("\n\n  {with: {depth: 3}}\n").unwrap();
-        node.replace("kind", other);
+        let path = Place { line: 9, column: 1 };
+        node.replace("kind", path, other);
         node.replace(
             "kind.with.depth",
+            path,
             Node {
                 value: Value::Integer(-3),
                 place: Place { line: 9, column: 9 },

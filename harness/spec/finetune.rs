@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
+use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::pretrain::Precision;
@@ -102,9 +103,7 @@ impl Regime {
 }
 
 /// The development set that chooses configuration and checkpoint.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Selection {
     /// The source language's dev set: zero-shot in the strict sense.
@@ -116,12 +115,33 @@ pub enum Selection {
 }
 
 impl Selection {
+    pub const ALL: [Self; 3] = [Self::SourceDev, Self::MeanDev, Self::TargetDev];
+
     pub fn name(self) -> &'static str {
         match self {
             Self::SourceDev => "source_dev",
             Self::MeanDev => "mean_dev",
             Self::TargetDev => "target_dev",
         }
+    }
+}
+
+/// Written by hand because the likeliest wrong name deserves a reason.
+impl<'de> Deserialize<'de> for Selection {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        if let Some(selection) = Self::ALL.into_iter().find(|one| one.name() == name) {
+            return Ok(selection);
+        }
+        if name.to_lowercase().contains("test") {
+            return Err(D::Error::custom(format!(
+                "`{name}` cannot choose: test sets never select, they are scored once; choose source_dev, mean_dev or target_dev"
+            )));
+        }
+        Err(D::Error::unknown_variant(
+            &name,
+            &["source_dev", "mean_dev", "target_dev"],
+        ))
     }
 }
 

@@ -6,6 +6,7 @@ pub mod anchors;
 pub mod claims;
 pub mod document;
 pub mod finetune;
+mod nearest;
 pub mod pretrain;
 pub mod settings;
 pub mod tables;
@@ -87,13 +88,22 @@ impl fmt::Display for SpecError {
                         problem.message
                     )?;
                     if let Some(line) = self.lines.get(place.line as usize - 1) {
+                        // Of a long line, what surrounds the place.
+                        const WIDTH: usize = 160;
+                        let column = place.column.max(1) as usize - 1;
+                        let start = if column < WIDTH {
+                            0
+                        } else {
+                            column - WIDTH / 2
+                        };
                         let number = place.line.to_string();
                         let line: String = line
                             .chars()
-                            .take(160)
+                            .skip(start)
+                            .take(WIDTH)
                             .map(|c| if c.is_control() { ' ' } else { c })
                             .collect();
-                        let blank = " ".repeat((place.column.max(1) as usize - 1).min(160));
+                        let blank = " ".repeat(column - start);
                         write!(
                             formatter,
                             "\n  {number} | {line}\n  {} | {blank}^",
@@ -127,16 +137,31 @@ pub fn read(file: &Path, profile: Option<&str>) -> anyhow::Result<Study> {
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => {
-            let valid = error.utf8_error().valid_up_to();
-            let line = error.as_bytes()[..valid]
-                .iter()
-                .filter(|byte| **byte == b'\n')
-                .count()
-                + 1;
-            anyhow::bail!(
-                "{}:{line}: not UTF-8 text; save the file as UTF-8",
-                file.display()
-            );
+            let before = error.utf8_error().valid_up_to();
+            let bytes = error.as_bytes();
+            let valid = String::from_utf8_lossy(&bytes[..before]);
+            let place = Place {
+                line: valid.matches('\n').count() as u32 + 1,
+                column: valid
+                    .rsplit('\n')
+                    .next()
+                    .unwrap_or_default()
+                    .chars()
+                    .count() as u32
+                    + 1,
+            };
+            return Err(SpecError {
+                file: file.to_owned(),
+                problems: vec![Problem {
+                    message: format!(
+                        "the byte {:#04x} is not UTF-8 text; save the file as UTF-8",
+                        bytes[before]
+                    ),
+                    place: Some(place),
+                }],
+                lines: lines(&String::from_utf8_lossy(bytes)),
+            }
+            .into());
         }
     };
     let anchors = match file.parent() {
@@ -156,7 +181,7 @@ pub fn read_text(
     let fail = |problems: Vec<Problem>| SpecError {
         file: file.to_owned(),
         problems,
-        lines: text.lines().map(str::to_owned).collect(),
+        lines: lines(text),
     };
     let one = |error: DocumentError| {
         fail(vec![Problem {
@@ -166,6 +191,12 @@ pub fn read_text(
     };
 
     let mut base = document::parse(text).map_err(one)?;
+    if !matches!(base.value, Value::Mapping(_)) {
+        return Err(fail(vec![Problem {
+            message: "a study file is a section of names and values, beginning with `study: name`; see experiments/quickstart.yaml".into(),
+            place: Some(base.place),
+        }]));
+    }
     let profiles = take_overrides(&mut base, "profiles").map_err(one)?;
     let names: Vec<String> = profiles.iter().map(|(key, _)| key.name.clone()).collect();
     check_names(&profiles, "profile").map_err(one)?;
@@ -191,7 +222,7 @@ pub fn read_text(
     };
     for (key, node) in overrides {
         refuse_path(&key, &["study", "profiles"]).map_err(one)?;
-        base.replace(&key.name, node);
+        base.replace(&key.name, key.place, node);
     }
     let variants = take_overrides(&mut base, "variants").map_err(one)?;
     if variants.is_empty() {
@@ -201,11 +232,23 @@ pub fn read_text(
         }]));
     }
     check_names(&variants, "variant").map_err(one)?;
+    // Each is a copy of the document; no table has as many rows.
+    const MOST_VARIANTS: usize = 1000;
+    if let Some((key, _)) = variants.get(MOST_VARIANTS) {
+        return Err(fail(vec![Problem {
+            message: format!(
+                "{} variants are more than {MOST_VARIANTS}; split the study",
+                variants.len()
+            ),
+            place: Some(key.place),
+        }]));
+    }
 
     // The base is read once without variants so that claims, tables and the head of the file are checked at their places.
     let mut whole = base.clone();
     whole.replace(
         "variants",
+        base.place,
         Node {
             value: Value::Mapping(Vec::new()),
             place: base.place,
@@ -241,7 +284,7 @@ pub fn read_text(
                 ],
             )
             .map_err(one)?;
-            document.replace(&path.name, node);
+            document.replace(&path.name, path.place, node);
         }
         let settings: Settings = document.read().map_err(one)?;
         resolved.push(Variant {
@@ -275,6 +318,12 @@ pub fn read_text(
     } else {
         Err(fail(problems))
     }
+}
+
+/// The lines of a file as YAML counts them: a carriage return alone ends one too.
+fn lines(text: &str) -> Vec<String> {
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    text.split('\n').map(str::to_owned).collect()
 }
 
 type NamedOverrides = Vec<(Key, Vec<(Key, Node)>)>;
@@ -346,9 +395,13 @@ fn refuse_path(key: &Key, refused: &[&str]) -> Result<(), DocumentError> {
             place: Some(key.place),
         });
     }
-    if key.name.split('.').any(str::is_empty) {
+    // No path of a study is as deep as this; values are reached by recursion.
+    const DEEPEST: usize = 16;
+    let parts = key.name.split('.');
+    if parts.clone().any(str::is_empty) || parts.count() > DEEPEST {
+        let shown: String = key.name.chars().take(80).collect();
         return Err(DocumentError {
-            message: format!("`{}` is not a path; write it as `section.field`", key.name),
+            message: format!("`{shown}` is not a path; write it as `section.field`"),
             place: Some(key.place),
         });
     }

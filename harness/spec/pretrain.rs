@@ -10,6 +10,8 @@ use crate::training::AdamSettings;
 
 /// More tokens than any batch that fits into memory; ours.
 const LARGEST_BATCH: usize = 1 << 26;
+/// A thousand times the longest pretraining of the papers; ours.
+const MOST_UPDATES: u64 = 1_000_000_000;
 
 /// The YAML section `pretrain:`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -80,11 +82,11 @@ impl PretrainSettings {
                 remedy,
             );
         }
-        if self.updates == 0 {
+        if !(1..=MOST_UPDATES).contains(&self.updates) {
             add(
                 "updates",
-                "no updates".into(),
-                "choose 1 or more, or `pretrain: none`".into(),
+                format!("{} updates", self.updates),
+                format!("choose between 1 and {MOST_UPDATES}, or `pretrain: none`"),
             );
         }
         if !(self.stream_length..=LARGEST_BATCH).contains(&self.tokens_per_batch) {

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::claims::{Names, nearest};
+use super::claims::Names;
+use super::nearest::nearest;
 use crate::metrics::Metric;
 use crate::problem::Problem;
 

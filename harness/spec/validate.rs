@@ -15,12 +15,7 @@ pub(super) fn problems(study: &Study, base: &Node) -> Vec<Problem> {
     head(study, base, &mut found);
     for variant in &study.variants {
         let mut of_variant = Vec::new();
-        settings(
-            &variant.settings,
-            study.scale,
-            &variant.document,
-            &mut of_variant,
-        );
+        settings(&variant.settings, &variant.document, &mut of_variant);
         for problem in of_variant {
             // The same mistake in the base is the same problem for every variant.
             if !found.contains(&problem) {
@@ -146,7 +141,7 @@ fn head(study: &Study, base: &Node, found: &mut Vec<Problem>) {
     }
 }
 
-fn settings(settings: &Settings, scale: Scale, document: &Node, found: &mut Vec<Problem>) {
+fn settings(settings: &Settings, document: &Node, found: &mut Vec<Problem>) {
     let mut add = |path: &str, message: String| {
         found.push(Problem {
             message,
@@ -161,11 +156,24 @@ fn settings(settings: &Settings, scale: Scale, document: &Node, found: &mut Vec<
             format!("{}; {}", problem.what, problem.remedy),
         );
     }
-    for problem in settings.model.validate().err().unwrap_or_default() {
-        add(
-            &format!("model.{}", problem.field),
-            format!("{} {}; {}", problem.field, problem.what, problem.remedy),
-        );
+    match settings.model.validate() {
+        Ok(()) => model_sizes(settings, &mut add),
+        Err(problems) => {
+            for problem in problems {
+                // Two numbers must fit together: the one that stands last, most often an override, is the wrong one.
+                let place = |field: &str| document.nearest_to(&format!("model.{field}")).place;
+                let uneven = problem.field == "hidden" && settings.model.hidden > 0;
+                let field = if uneven && place("heads") > place("hidden") {
+                    "heads"
+                } else {
+                    problem.field.as_str()
+                };
+                add(
+                    &format!("model.{field}"),
+                    format!("{} {}; {}", problem.field, problem.what, problem.remedy),
+                );
+            }
+        }
     }
     if let Some(pretrain) = settings.pretrain.settings() {
         for problem in pretrain.validate(&settings.model) {
@@ -183,7 +191,25 @@ fn settings(settings: &Settings, scale: Scale, document: &Node, found: &mut Vec<
     }
     finetune(settings, &mut add);
     seeds(settings, &mut add);
-    let _ = scale;
+}
+
+/// Ten times the largest encoders of the papers and more; sums of sizes stay far from overflow below these. Ours.
+fn model_sizes(settings: &Settings, add: &mut impl FnMut(&str, String)) {
+    let model = &settings.model;
+    for (field, value, most) in [
+        ("layers", model.layers, 1024),
+        ("hidden", model.hidden, 1 << 16),
+        ("heads", model.heads, 1024),
+        ("feed_forward", model.feed_forward, 1 << 18),
+        ("positions", model.positions, 1 << 14),
+    ] {
+        if value > most {
+            add(
+                &format!("model.{field}"),
+                format!("{field} is {value}; use a number from 1 to {most}"),
+            );
+        }
+    }
 }
 
 fn languages(settings: &Settings, add: &mut impl FnMut(&str, String)) {
@@ -335,6 +361,22 @@ fn finetune(settings: &Settings, add: &mut impl FnMut(&str, String)) {
             }
         }
     }
+    let grid = &finetune.grid;
+    let lists = [
+        grid.encoder_learning_rate.len(),
+        grid.head_learning_rate.len(),
+        grid.batch_size.len(),
+    ];
+    let combinations = lists.into_iter().fold(1, usize::saturating_mul);
+    const MOST_COMBINATIONS: usize = 1000;
+    if combinations > MOST_COMBINATIONS {
+        add(
+            "finetune.grid",
+            format!(
+                "{combinations} combinations are more than {MOST_COMBINATIONS}; shorten the lists"
+            ),
+        );
+    }
     for (index, size) in finetune.grid.batch_size.iter().enumerate() {
         if !(1..=65_536).contains(size) {
             add(
@@ -343,14 +385,18 @@ fn finetune(settings: &Settings, add: &mut impl FnMut(&str, String)) {
             );
         }
     }
-    for (field, value) in [
-        ("examples_per_epoch", finetune.examples_per_epoch),
-        ("epochs", finetune.epochs),
+    for (field, value, most) in [
+        (
+            "examples_per_epoch",
+            finetune.examples_per_epoch,
+            1_000_000_000,
+        ),
+        ("epochs", finetune.epochs, 1_000_000),
     ] {
-        if value == 0 || value > 1_000_000_000 {
+        if !(1..=most).contains(&value) {
             add(
                 &format!("finetune.{field}"),
-                format!("{value} is out of range; choose between 1 and 1000000000"),
+                format!("{value} is out of range; choose between 1 and {most}"),
             );
         }
     }
@@ -439,6 +485,17 @@ fn seeds(settings: &Settings, add: &mut impl FnMut(&str, String)) {
     ] {
         if seeds.is_empty() {
             add(&format!("seeds.{name}"), "name at least one seed".into());
+        }
+        const MOST_SEEDS: usize = 1000;
+        if seeds.len() > MOST_SEEDS {
+            add(
+                &format!("seeds.{name}"),
+                format!(
+                    "{} seeds are more than {MOST_SEEDS}; name fewer",
+                    seeds.len()
+                ),
+            );
+            continue;
         }
         repeated(seeds, &format!("seeds.{name}"), add);
     }

@@ -1,0 +1,192 @@
+//! What each stage writes, as hashes: a change without a raised `VERSION` would let old artifacts pass for new ones.
+//!
+//! Stages that prepare data are pinned by their bytes. Training stages are pinned by their losses: exponentials of the C
+//! library may differ in the last bit between machines.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use xlt::execution::progress::Silent;
+use xlt::execution::{self, Options};
+use xlt::kernels::Device;
+use xlt::plan::hashes::FileHashes;
+use xlt::plan::{Plan, build};
+use xlt::spec::anchors::Anchors;
+use xlt::stages::{self, Stop};
+use xlt::store::{Artifact, Store};
+
+use crate::command_line::TINY;
+
+/// Stage and version; the hash of all that its jobs write, in the order of the plan.
+const BYTES: [(&str, u32, &str); 7] = [
+    ("synthesize", 0, ""),
+    ("nli", 0, ""),
+    ("baselines", 0, ""),
+    ("monolingual", 0, ""),
+    ("parallel", 0, ""),
+    ("tokenizer", 0, ""),
+    ("corpus", 0, ""),
+];
+
+/// Stage and version; the losses that its jobs write, in the order of the plan.
+const LOSSES: [(&str, u32, &[f64]); 2] = [("pretrain", 0, &[]), ("finetune", 0, &[])];
+
+/// Stage and version; the hash of what it writes without what the models decided.
+const EVALUATION: (&str, u32, &str) = ("evaluate", 1, "");
+
+/// Largest difference of a loss, in nats.
+const TOLERANCE: f64 = 1e-4;
+
+fn study() -> String {
+    let tlm = "  tlm: {pretrain.objectives: [causal_lm, translation_lm: {rate: 0.3, position_sampling: uniform}]}\n";
+    let study = TINY.replace(
+        "regimes: [zero_shot]",
+        "regimes: [zero_shot, translate_train, translate_test]",
+    );
+    study.replace("text_pipeline: none", "text_pipeline: xlm") + tlm
+}
+
+/// Runs the study in this process.
+fn run(store: &Store) -> Plan {
+    let study = xlt::spec::read_text(Path::new("tiny.yaml"), &study(), None, Anchors::default());
+    let plan = build(&study.unwrap(), None, &mut FileHashes::default()).unwrap();
+    let options = Options {
+        jobs: 1,
+        threads: 2,
+        device: &|threads| Ok(Device::cpu(threads)),
+        checkpoint_interval: Duration::from_secs(60),
+        resume_anywhere: false,
+        targets: None,
+    };
+    let outcome = execution::run(
+        &plan,
+        store,
+        &options,
+        &|job, context| stages::run(&job.stage, &job.settings, context),
+        &Silent,
+        &Stop::default(),
+    );
+    let outcome = outcome.unwrap();
+    assert!(
+        outcome.complete() && outcome.diverged.is_empty(),
+        "{outcome:?}"
+    );
+    plan
+}
+
+fn told(stage: &str, version: u32, pinned: u32) -> String {
+    if version == pinned {
+        format!(
+            "what the stage `{stage}` writes has changed, but its VERSION is still {version}: artifacts of before would pass for \
+             its own. Raise VERSION in harness/stages/{stage}.rs (or in the stage before it, when only its input changed), then pin this"
+        )
+    } else {
+        format!("the stage `{stage}` has version {version}; pin what it writes now")
+    }
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+fn losses(artifact: &Artifact) -> Vec<f64> {
+    match artifact.record.stage.as_str() {
+        "pretrain" => {
+            let text = fs::read_to_string(artifact.folder.join("metrics.jsonl")).unwrap();
+            let lines = text
+                .lines()
+                .map(|line| serde_json::from_str::<Value>(line).unwrap());
+            let of = |line: Value| -> Vec<f64> {
+                let training = line["training"]["loss"].as_object().into_iter().flatten();
+                let training = training.map(|(_, loss)| loss.as_f64().unwrap());
+                training
+                    .chain(line["validation"]["loss"].as_f64())
+                    .collect()
+            };
+            lines.flat_map(of).collect()
+        }
+        _ => json(&artifact.folder.join("dev.json"))["epochs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|epoch| epoch["loss"].as_f64().unwrap())
+            .collect(),
+    }
+}
+
+#[test]
+fn what_a_stage_writes_changes_only_with_its_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("store")).unwrap();
+    let plan = run(&store);
+    let mut versions = BTreeMap::new();
+    let mut hashers: BTreeMap<&str, blake3::Hasher> = BTreeMap::new();
+    let mut trained: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for job in &plan.jobs {
+        let stage = job.stage.as_str();
+        versions.insert(stage, job.version);
+        let artifact = store.find(&job.fingerprint).unwrap().unwrap();
+        let hasher = hashers.entry(stage).or_default();
+        for (name, file) in &artifact.record.files {
+            hasher.update(name.as_bytes());
+            match stage {
+                "pretrain" | "finetune" => {}
+                "evaluate" => {
+                    let mut cells = json(&artifact.folder.join(name));
+                    for cell in cells.as_array_mut().unwrap() {
+                        for decided in ["run", "epoch", "dev", "predicted"] {
+                            let there = cell.as_object_mut().unwrap().remove(decided);
+                            assert!(there.is_some(), "{decided}");
+                        }
+                    }
+                    hasher.update(cells.to_string().as_bytes());
+                }
+                _ => {
+                    hasher.update(file.blake3.as_str().as_bytes());
+                }
+            }
+        }
+        if ["pretrain", "finetune"].contains(&stage) {
+            trained.entry(stage).or_default().extend(losses(&artifact));
+        }
+    }
+    let mut wrong = Vec::new();
+    for (stage, pinned, hash) in BYTES.into_iter().chain([EVALUATION]) {
+        let version = versions[stage];
+        let found = hashers[stage].finalize().to_hex()[..16].to_owned();
+        if (version, found.as_str()) != (pinned, hash) {
+            wrong.push(format!(
+                "{}:\n    (\"{stage}\", {version}, \"{found}\"),",
+                told(stage, version, pinned)
+            ));
+        }
+    }
+    for (stage, pinned, losses) in LOSSES {
+        let version = versions[stage];
+        let found = &trained[stage];
+        let close = found.len() == losses.len()
+            && found
+                .iter()
+                .zip(losses)
+                .all(|(found, pinned)| (found - pinned).abs() <= TOLERANCE);
+        if version != pinned || !close {
+            let found: Vec<String> = found.iter().map(|loss| format!("{loss:.5}")).collect();
+            wrong.push(format!(
+                "{}:\n    (\"{stage}\", {version}, &[{}]),",
+                told(stage, version, pinned),
+                found.join(", ")
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let pinned = BYTES.len() + LOSSES.len() + 1;
+    assert_eq!(
+        versions.len(),
+        pinned,
+        "a stage is not pinned: {:?}",
+        versions.keys()
+    );
+}
