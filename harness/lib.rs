@@ -26,6 +26,10 @@
 //! random       the one generator
 //! problem      what is wrong with a setting
 //! ```
+//!
+//! What holds everywhere, and where it is proven, is in `docs/architecture.md`: fingerprints are identity, execution is
+//! not; the same inputs give the same bits for any number of threads; randomness comes from [`random`] alone; test sets
+//! are predicted once, with what dev sets chose.
 
 pub mod commands;
 pub mod data;

@@ -50,8 +50,8 @@ enum Command {
     Check(StudyArguments),
     /// List the cells of two results whose difference is larger than its interval
     Compare(commands::compare::Args),
-    /// Print the JSON Schema of study files, for editors
-    Schema,
+    /// Print what a study file may say: a JSON Schema for editors, or a page for people
+    Schema(commands::schema::Arguments),
     /// List, measure, verify, remove, pack and unpack artifacts
     Store {
         /// Folder of finished and unfinished artifacts
@@ -92,7 +92,9 @@ fn dispatch(command: &Command, output: &mut dyn Write) -> Result<ExitCode> {
         Command::Compare(arguments) => {
             commands::compare::run(arguments, output).map(|()| ExitCode::SUCCESS)
         }
-        Command::Schema => commands::schema::run(output).map(|()| ExitCode::SUCCESS),
+        Command::Schema(arguments) => {
+            commands::schema::run(*arguments, output).map(|()| ExitCode::SUCCESS)
+        }
         Command::Store { store, arguments } => {
             commands::store::run(arguments, &Store::open(store)?, output)
         }

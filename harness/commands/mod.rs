@@ -94,6 +94,9 @@ pub fn command_line(verb: &str, arguments: &StudyArguments, study: &Study) -> St
             line.push_str(&format!(" {option} {}", value.display()));
         }
     }
+    if let Some(data) = &arguments.data {
+        line.push_str(&format!(" --data {}", data.display()));
+    }
     line
 }
 

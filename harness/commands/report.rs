@@ -24,6 +24,9 @@ pub struct Arguments {
     pub check: bool,
 }
 
+/// Generated files: path below the results folder and bytes.
+type Files = BTreeMap<String, Vec<u8>>;
+
 /// What tables and plots call variants.
 pub fn labels(study: &Study) -> BTreeMap<String, String> {
     study
@@ -34,10 +37,7 @@ pub fn labels(study: &Study) -> BTreeMap<String, String> {
 }
 
 /// The generated files of a study's results, and the verdicts.
-pub fn rendered(
-    study: &Study,
-    results: &Results,
-) -> Result<(BTreeMap<String, Vec<u8>>, Vec<Judgement>)> {
+pub fn rendered(study: &Study, results: &Results) -> Result<(Files, Vec<Judgement>)> {
     let labels = labels(study);
     let input = ReportInput {
         results,

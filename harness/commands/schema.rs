@@ -1,4 +1,6 @@
-//! `xlt schema`: the JSON Schema of study files, for editors.
+//! `xlt schema`: what a study file may say, as a JSON Schema for editors or as the text of `docs/study-file.md`.
+
+mod markdown;
 
 use std::io::Write;
 
@@ -6,7 +8,26 @@ use anyhow::Result;
 
 use crate::spec;
 
-pub fn run(output: &mut dyn Write) -> Result<()> {
-    writeln!(output, "{}", serde_json::to_string_pretty(&spec::schema())?)?;
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Arguments {
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Json)]
+    pub format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// A JSON Schema, with which editors complete and check study files
+    Json,
+    /// Every field with its type, default and meaning
+    Markdown,
+}
+
+pub fn run(arguments: Arguments, output: &mut dyn Write) -> Result<()> {
+    let schema = spec::schema();
+    match arguments.format {
+        Format::Json => writeln!(output, "{}", serde_json::to_string_pretty(&schema)?)?,
+        Format::Markdown => write!(output, "{}", markdown::page(&schema))?,
+    }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::manifest::{
     Baseline, Configuration, Evaluation, FileHash, Languages, Manifest, Paper, Provenance,
@@ -14,7 +14,7 @@ use super::results::Results;
 use super::scores::{Cell, CellPredictions, CurvePoint, CurveStage, ItemPrediction};
 use crate::fingerprint::Fingerprint;
 use crate::language;
-use crate::plan::{Plan, Run};
+use crate::plan::{self, DataFile, Plan, Run};
 use crate::spec::settings::Scale;
 use crate::spec::{Study, evaluations};
 use crate::stages::finetune::DevScores;
@@ -338,45 +338,7 @@ fn manifest(
         .sources
         .iter()
         .map(|source| {
-            let downloads = source_records(&data_facts, &source.name);
-            let mut files: BTreeMap<String, FileHash> = source
-                .files
-                .values()
-                .map(|file| {
-                    let name = file
-                        .path
-                        .file_name()
-                        .map(|name| name.to_string_lossy().into_owned())
-                        .unwrap_or_default();
-                    let sha256 = downloads
-                        .iter()
-                        .find(|(_, bytes, _)| *bytes == file.bytes)
-                        .map(|(_, _, sha256)| sha256.clone());
-                    (
-                        name,
-                        FileHash {
-                            bytes: file.bytes,
-                            blake3: file.fingerprint.as_str().to_owned(),
-                            sha256,
-                        },
-                    )
-                })
-                .collect();
-            if files.is_empty() {
-                files = downloads
-                    .into_iter()
-                    .map(|(name, bytes, sha256)| {
-                        (
-                            name,
-                            FileHash {
-                                bytes,
-                                blake3: String::new(),
-                                sha256: Some(sha256),
-                            },
-                        )
-                    })
-                    .collect();
-            }
+            let files = source_files(source, &data_facts);
             Source {
                 name: source.name.clone(),
                 files,
@@ -496,27 +458,47 @@ fn manifest(
     })
 }
 
-/// File name, bytes and SHA-256 that the job of a source recorded.
-fn source_records(facts: &Map<String, Value>, name: &str) -> Vec<(String, u64, String)> {
-    let records = facts
-        .get(name)
-        .and_then(|facts| facts.get("sources"))
-        .unwrap_or(&json!([]))
-        .clone();
-    let Value::Array(records) = records else {
-        return Vec::new();
+/// The files of a source with their hashes. A job records SHA-256 in the order in which it read its files: `file:0`,
+/// `file:1`, or all of `first:` and then all of `second:`. Files of the hub are known from what the job recorded alone.
+fn source_files(source: &plan::Source, facts: &Map<String, Value>) -> BTreeMap<String, FileHash> {
+    let recorded = facts
+        .get(&source.name)
+        .and_then(|facts| facts["sources"].as_array());
+    let recorded = recorded.map_or(&[][..], Vec::as_slice);
+    let mut local: Vec<(&str, u64, &DataFile)> = Vec::new();
+    for (name, file) in &source.files {
+        let (role, number) = name.split_once(':').unwrap_or((name, "0"));
+        local.push((role, number.parse().unwrap_or(0), file));
+    }
+    local.sort_by_key(|(role, number, _)| (*role, *number));
+    if local.is_empty() {
+        let hash = |record: &Value| FileHash {
+            bytes: record["bytes"].as_u64().unwrap_or(0),
+            blake3: String::new(),
+            sha256: record["sha256"].as_str().map(str::to_owned),
+        };
+        let name = |record: &Value| record["file"].as_str().unwrap_or_default().to_owned();
+        return recorded
+            .iter()
+            .map(|record| (name(record), hash(record)))
+            .collect();
+    }
+    let hash = |(index, (_, _, file)): (usize, (&str, u64, &DataFile))| {
+        let name = file
+            .path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned());
+        let sha256 = recorded
+            .get(index)
+            .and_then(|record| record["sha256"].as_str());
+        let hash = FileHash {
+            bytes: file.bytes,
+            blake3: file.fingerprint.as_str().to_owned(),
+            sha256: sha256.map(str::to_owned),
+        };
+        (name.unwrap_or_default(), hash)
     };
-    records
-        .iter()
-        .filter_map(|record| {
-            let file = record["file"].as_str().unwrap_or_default().to_owned();
-            Some((
-                file,
-                record["bytes"].as_u64()?,
-                record["sha256"].as_str()?.to_owned(),
-            ))
-        })
-        .collect()
+    local.into_iter().enumerate().map(hash).collect()
 }
 
 /// The commit of the folder that the study runs in, when it is a checkout.
