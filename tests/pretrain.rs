@@ -282,7 +282,7 @@ fn divergence_keeps_the_last_finite_state_and_the_batch() {
     assert_eq!(position["updates"], diverged.update - 1);
     let batch: Value =
         serde_json::from_slice(&fs::read(folder.join("batch.json")).unwrap()).unwrap();
-    assert!(!batch["tokens"].as_array().unwrap().is_empty());
+    assert!(!batch["sequences"]["tokens"].as_array().unwrap().is_empty());
     assert!(folder.join("trainer.safetensors").exists());
     assert!(fs::read_dir(job.output("run")).unwrap().next().is_none());
 }

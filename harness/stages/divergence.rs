@@ -14,6 +14,9 @@ use crate::training::{NotFinite, Trainer};
 /// The file that marks an artifact as that of a diverged run.
 pub const FILE: &str = "diverged.json";
 
+/// Names and contents of JSON files.
+pub type Files = Vec<(&'static str, Value)>;
+
 /// What [`FILE`] says.
 #[derive(Deserialize)]
 struct Said {
@@ -22,11 +25,11 @@ struct Said {
 }
 
 /// Turns the error of a training step into [`Diverged`] when a number was not finite, keeping the last finite state and
-/// what `batch` says of the batch. Any other error comes back as it is.
+/// `files`: the batch, and where the run was. Any other error comes back as it is.
 pub fn of_step(
     error: anyhow::Error,
     trainer: &Trainer,
-    batch: impl FnOnce() -> Value,
+    files: impl FnOnce() -> Files,
     checkpoints: &Path,
 ) -> anyhow::Error {
     let Some(not_finite) = error.downcast_ref::<NotFinite>() else {
@@ -43,7 +46,7 @@ pub fn of_step(
         what: what.to_owned(),
         folder: folder.display().to_string(),
     };
-    match keep(&folder, trainer, &batch()) {
+    match keep(&folder, trainer, &files()) {
         Ok(()) => diverged.into(),
         // Not marked as diverged: nothing is kept yet, so the run must be tried again.
         Err(error) => error.context(format!(
@@ -52,11 +55,14 @@ pub fn of_step(
     }
 }
 
-fn keep(folder: &Path, trainer: &Trainer, batch: &Value) -> Result<()> {
+fn keep(folder: &Path, trainer: &Trainer, files: &Files) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     trainer.save_state(&folder.join("trainer.safetensors"))?;
-    fs::write(folder.join("batch.json"), serde_json::to_vec(batch)?)
-        .with_context(|| format!("cannot write to {}", folder.display()))
+    for (name, value) in files {
+        fs::write(folder.join(name), serde_json::to_vec(value)?)
+            .with_context(|| format!("cannot write to {}", folder.display()))?;
+    }
+    Ok(())
 }
 
 /// A packed batch for `batch.json`.

@@ -262,8 +262,12 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
             })
             .collect();
         position.loss += train_step(&mut trainer, &chosen, settings, update).map_err(|error| {
-            let batch = || divergence::batch_json(&pack(chosen.iter().copied()));
-            divergence::of_step(error, &trainer, batch, context.checkpoints)
+            let files = || {
+                let position = serde_json::to_value(&position).unwrap_or_default();
+                let batch = divergence::batch_json(&pack(chosen.iter().copied()));
+                vec![("batch.json", batch), ("position.json", position)]
+            };
+            divergence::of_step(error, &trainer, files, context.checkpoints)
         })?;
         position.updates += 1;
 

@@ -158,7 +158,14 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
             let report = trainer
                 .language_model_step(std::slice::from_ref(&batch))
                 .map_err(|error| {
-                    divergence::of_step(error, &trainer, || batch_json(&batch), context.checkpoints)
+                    let files = || {
+                        let position = serde_json::to_value(&position).unwrap_or_default();
+                        vec![
+                            ("batch.json", batch_json(&batch)),
+                            ("position.json", position),
+                        ]
+                    };
+                    divergence::of_step(error, &trainer, files, context.checkpoints)
                 })?;
             position.add(objective, &report);
             let ends = position.updates == total;

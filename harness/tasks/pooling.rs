@@ -27,14 +27,18 @@ pub fn pool(hidden: &Tensor, batch: &Batch, pooling: Pooling) -> Result<Tensor> 
             Ok(hidden.index_select(&Tensor::new(first, hidden.device())?, 0)?)
         }
         Pooling::Mean => {
-            let (sequences, tokens) = (batch.sequences(), batch.token_count());
-            let mut weights = vec![0f32; sequences * tokens];
-            for (sequence, bounds) in batch.offsets.windows(2).enumerate() {
-                let (start, end) = (bounds[0] as usize, bounds[1] as usize);
-                weights[sequence * tokens + start..sequence * tokens + end]
-                    .fill(1.0 / (end - start) as f32);
-            }
-            Ok(Tensor::from_vec(weights, (sequences, tokens), hidden.device())?.matmul(hidden)?)
+            // Sums in the order of the tokens, sequence by sequence: a matrix product would let the other sequences of the
+            // batch decide the last bit.
+            let lengths = || batch.offsets.windows(2).map(|bounds| bounds[1] - bounds[0]);
+            let owners = lengths().enumerate();
+            let owners: Vec<u32> = owners
+                .flat_map(|(sequence, length)| vec![sequence as u32; length as usize])
+                .collect();
+            let shares: Vec<f32> = lengths().map(|length| 1.0 / length as f32).collect();
+            let (sequences, place) = (batch.sequences(), hidden.device());
+            let sums = Tensor::zeros((sequences, hidden.dim(1)?), hidden.dtype(), place)?;
+            let sums = sums.index_add(&Tensor::new(owners, place)?, hidden, 0)?;
+            Ok(sums.broadcast_mul(&Tensor::from_vec(shares, (sequences, 1), place)?)?)
         }
         Pooling::Max => {
             let features = hidden.dim(1)?;
@@ -90,7 +94,10 @@ mod tests {
                 .map_err(anyhow::Error::from)
         };
         assert_eq!(pooled(Pooling::First)?, [[1., 8.], [-1., -5.]]);
-        assert_eq!(pooled(Pooling::Mean)?, [[2., 5.], [-2., -3.]]);
+        assert_eq!(
+            pooled(Pooling::Mean)?,
+            [[2., 5.], [-6. * (1. / 3.), -9. * (1. / 3.)]]
+        );
         assert_eq!(pooled(Pooling::Max)?, [[3., 8.], [-1., -2.]]);
         Ok(())
     }
