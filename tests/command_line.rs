@@ -570,7 +570,8 @@ pub fn started(place: &Place, arguments: &[&str], until: &str) -> Child {
             return child;
         }
     }
-    panic!("the run ended before it said `{until}`");
+    let status = child.wait();
+    panic!("the run ended before it said `{until}`: {status:?}");
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn refused(text: &str, profile: Option<&str>, at: &str, says: &[&str]) {
         error.starts_with(&format!("tiny.yaml:{line}:{column}: ")),
         "not at {line}:{column}: {error}"
     );
-    let shown = text.lines().nth(line - 1).unwrap();
+    let shown = text.lines().nth(line - 1).unwrap().replace('\t', " ");
     assert!(error.contains(&format!("{line} | {shown}\n")), "{error}");
     for words in says {
         assert!(error.contains(words), "`{words}` is not in: {error}");
@@ -252,11 +252,12 @@ fn huge_numbers_are_refused_before_anything_is_allocated() {
         .map(|rate| format!("0.{:03}", rate + 1))
         .collect::<Vec<_>>()
         .join(", ");
-    wrong(
-        "grid: {encoder_learning_rate: [2.0e-3], head_learning_rate: [2.0e-3]",
-        &format!("grid: {{encoder_learning_rate: [{many}], head_learning_rate: [{many}]"),
-        "{encoder",
-        &["90000 combinations"],
+    let grid = format!("encoder_learning_rate: [{many}], head_learning_rate: [{many}]");
+    let rates = "encoder_learning_rate: [2.0e-3], head_learning_rate: [2.0e-3]";
+    let error = told(&TINY.replace(rates, &grid), None);
+    assert!(
+        error.contains("90000 combinations are more than"),
+        "{error}"
     );
 }
 
@@ -530,7 +531,7 @@ fn what_is_not_one_yaml_section_is_told_so() {
     wrong(
         "  hidden: 16",
         "\thidden: 16",
-        "hidden",
+        "\thidden",
         &["indent with spaces"],
     );
     wrong("[bb]", "[bb", "}\ndata", &["bracket"]);

@@ -155,11 +155,27 @@ pub fn parse(text: &str) -> Result<Node, DocumentError> {
     match serde_yaml::from_str_with_options::<Spanned<Raw>>(text, options) {
         Ok(raw) => node(raw),
         Err(error) => Err(DocumentError {
-            place: error.location().map(place),
+            place: tab(&error, text).or(error.location().map(place)),
             message: yaml_problem(error.without_snippet()),
         }),
     }
 }
+
+/// The first tab in an indentation, when it is tabs that the reader complains of: it points at what stands before them.
+fn tab(error: &serde_yaml::Error, text: &str) -> Option<Place> {
+    if !yaml_problem(error.without_snippet()).ends_with(NO_TABS) {
+        return None;
+    }
+    let indented = |line: &str| line.trim_start_matches(' ').starts_with('\t');
+    let line = text.lines().position(indented)?;
+    let column = text.lines().nth(line)?.find('\t')?;
+    Some(Place {
+        line: line as u32 + 1,
+        column: column as u32 + 1,
+    })
+}
+
+const NO_TABS: &str = "indent with spaces";
 
 /// What the YAML reader found, in the words of a study's author.
 fn yaml_problem(error: &serde_yaml::Error) -> String {
@@ -187,7 +203,7 @@ fn yaml_problem(error: &serde_yaml::Error) -> String {
         Error::AliasError { error, .. } => yaml_problem(error),
         Error::ExternalMessage { msg, .. } => {
             let advice = if msg.contains("tab") {
-                "indent with spaces"
+                NO_TABS
             } else if msg.contains("recursion limit") {
                 "values are nested too deeply for a study"
             } else {

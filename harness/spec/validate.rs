@@ -423,7 +423,7 @@ fn finetune(settings: &Settings, add: &mut impl FnMut(&str, String)) {
         );
     }
     if let Some(clip) = finetune.clip
-        && !(clip > 0.0)
+        && clip <= 0.0
     {
         add(
             "finetune.clip",
