@@ -534,7 +534,7 @@ fn what_is_not_one_yaml_section_is_told_so() {
         "\thidden",
         &["indent with spaces"],
     );
-    wrong("[bb]", "[bb", "}\ndata", &["bracket"]);
+    wrong("[bb]", "[bb", "[bb}", &["bracket"]);
     wrong("study: tiny", "study: \"tiny", "languages", &["quote"]);
     wrong(
         "study: tiny",
