@@ -22,17 +22,6 @@ pub struct Arguments {
     pub study: StudyArguments,
     #[command(flatten)]
     pub machine: MachineArguments,
-}
-
-/// How to run. None of it changes what is computed.
-#[derive(Debug, Clone, clap::Args)]
-pub struct MachineArguments {
-    /// Where to compute
-    #[arg(long, default_value = "auto")]
-    pub device: DeviceChoice,
-    /// Threads in all; every core when absent
-    #[arg(long)]
-    pub threads: Option<usize>,
     /// Independent jobs to run side by side; each gets an equal share of the threads
     #[arg(long, default_value_t = 1)]
     pub jobs: usize,
@@ -42,6 +31,17 @@ pub struct MachineArguments {
     /// Go on from checkpoints made on another kind of machine; recorded with the artifact
     #[arg(long)]
     pub resume_anywhere: bool,
+}
+
+/// Where to compute; it changes nothing that is computed.
+#[derive(Debug, Clone, clap::Args)]
+pub struct MachineArguments {
+    /// Where to compute: `auto` or `cpu`
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Threads in all; RAYON_NUM_THREADS or every core when absent
+    #[arg(long)]
+    pub threads: Option<usize>,
 }
 
 impl MachineArguments {
@@ -63,13 +63,13 @@ impl MachineArguments {
 }
 
 pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
-    let MachineArguments {
-        device,
+    let Arguments {
         jobs,
         checkpoint_seconds,
         resume_anywhere,
         ..
-    } = &arguments.machine;
+    } = arguments;
+    let device = arguments.machine.device;
     if *jobs == 0 {
         bail!("--jobs 0 runs nothing; name at least 1");
     }

@@ -28,7 +28,8 @@ pub struct FinetuneSettings {
     /// Dropout before the classifier (XLM: 0, glue.py).
     #[serde(default)]
     pub head_dropout: f64,
-    /// Longest sentence in tokens; longer training sentences are cut (XLM: 256), longer test sentences are cut and counted.
+    /// Longest sentence in tokens; longer ones are cut and counted. XLM cuts training sentences at 256, and two of those
+    /// with three `</s>` exceed its 512 positions. Differs: 254 unless given, which fits.
     #[serde(default = "default_maximum_length")]
     pub maximum_length: usize,
     /// Training examples seen between two evaluations on the dev sets (XLM: 20,000).
@@ -50,7 +51,7 @@ pub struct FinetuneSettings {
 }
 
 fn default_maximum_length() -> usize {
-    256
+    254
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
