@@ -363,7 +363,7 @@ fn wrong_claims_are_told_what_would_be_right() {
         ),
         (
             "{says: x, higher: mlm, than: random, on: xnli/zero_shot/de}".into(),
-            "on: unknown language `de`; did you mean `en`?",
+            "on: unknown language `de`; one of `en`, `fr`, `mean`, `sw`, `target_mean`",
         ),
         (
             "{says: x, higher: mlm, than: random, on: xnli/zero_shot/mean/acuracy}".into(),
