@@ -1,0 +1,371 @@
+//! Jobs that prepare text: synthetic languages, monolingual and parallel text, inference pairs, tokenizer, token files.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::{Builder, Files, Inputs, nothing};
+use crate::data::nli::Split;
+use crate::data::source::{NliInput, NliSource, ParallelInput, TextInput};
+use crate::fingerprint::Fingerprint;
+use crate::plan::Source;
+use crate::spec::settings::{NliData, Settings};
+use crate::stages::{corpus, monolingual, nli, parallel, synthesize, tokenizer};
+
+/// Parts of a natural language inference data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Train,
+    Dev,
+    Test,
+    TranslatedTrain,
+    TranslatedTest,
+}
+
+impl Role {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Dev => "dev",
+            Self::Test => "test",
+            Self::TranslatedTrain => "translated_train",
+            Self::TranslatedTest => "translated_test",
+        }
+    }
+
+    fn split(self) -> Split {
+        match self {
+            Self::Train | Self::TranslatedTrain => Split::Train,
+            Self::Dev => Split::Dev,
+            Self::Test | Self::TranslatedTest => Split::Test,
+        }
+    }
+
+    fn sources(self, data: &NliData) -> &[NliSource] {
+        match self {
+            Self::Train => &data.train,
+            Self::Dev => &data.dev,
+            Self::Test => &data.test,
+            Self::TranslatedTrain => &data.translated_train,
+            Self::TranslatedTest => &data.translated_test,
+        }
+    }
+}
+
+/// Licence and citation of a source.
+type Terms<'s> = (&'s Option<String>, &'s Option<String>);
+
+/// The first source whose files are there, with their paths; or why the last one has none.
+fn first_with_files<'s, S>(
+    sources: &'s [S],
+    files: impl Fn(&S) -> Result<BTreeMap<String, PathBuf>>,
+) -> Result<(&'s S, BTreeMap<String, PathBuf>), Option<anyhow::Error>> {
+    let mut reason = None;
+    for source in sources {
+        match files(source) {
+            Ok(paths) => return Ok((source, paths)),
+            Err(error) => reason = Some(error),
+        }
+    }
+    Err(reason)
+}
+
+impl Builder<'_> {
+    /// Notes that data is missing; the placeholder lets planning go on, so that everything missing is told at once.
+    fn miss(&mut self, message: String) -> Fingerprint {
+        self.missing.insert(message);
+        nothing()
+    }
+
+    fn note_source(&mut self, name: &str, files: &Files, revision: Option<String>, terms: Terms) {
+        if !self.plan.sources.iter().any(|source| source.name == name) {
+            self.plan.sources.push(Source {
+                name: name.to_owned(),
+                files: files.clone(),
+                revision,
+                licence: terms.0.clone(),
+                citation: terms.1.clone(),
+            });
+        }
+    }
+
+    fn synthesize(&mut self, settings: &Settings) -> Result<Option<Fingerprint>> {
+        let Some(family) = &settings.data.synthetic else {
+            return Ok(None);
+        };
+        self.plan.synthetic_deviations = family.deviations();
+        let stage = synthesize::Settings {
+            family: family.clone(),
+            source: settings.languages.source.clone(),
+            seed: settings.seeds.data,
+        };
+        let identity = (synthesize::NAME, synthesize::VERSION);
+        let nothing = (Inputs::new(), Files::new());
+        self.add_data(identity, &stage, nothing, "synthetic languages".into())
+            .map(Some)
+    }
+
+    pub(super) fn nli(
+        &mut self,
+        settings: &Settings,
+        role: Role,
+        language: &str,
+    ) -> Result<Fingerprint> {
+        let name = format!("nli {} {language}", role.name());
+        let mut inputs = Inputs::new();
+        let mut files = Files::new();
+        // Of a synthetic family, translations are exact: the same rows in the other language.
+        let mut text_language = language.to_owned();
+        let input = match self.synthesize(settings)? {
+            Some(job) => {
+                inputs.insert("synthesize".into(), job);
+                if role == Role::TranslatedTest {
+                    text_language = settings.languages.source.clone();
+                }
+                NliInput::Synthetic
+            }
+            None => {
+                let sources = role.sources(&settings.data.nli);
+                let Some(source) = sources.iter().find(|source| source.covers(language)) else {
+                    let source_language = &settings.languages.source;
+                    return Ok(self.miss(match role {
+                        Role::TranslatedTrain => format!("{language}: the training set translated into {language}; name it under data.nli.translated_train, or drop {language} from translate_train with finetune.regime_languages"),
+                        Role::TranslatedTest => format!("{language}: the test set translated from {language} into {source_language}; name it under data.nli.translated_test, or drop {language} from translate_test with finetune.regime_languages"),
+                        _ => format!("{language}: the {} set; name it under data.nli.{}", role.name(), role.name()),
+                    }));
+                };
+                match source.files(language, self.root) {
+                    Ok(found) => files = self.hashed(found)?,
+                    Err(error) => return Ok(self.miss(format!("{name}: {error:#}"))),
+                }
+                let input = source.input(language)?;
+                let revision = match &input {
+                    NliInput::Hub { files, .. } => Some(files.revision.clone()),
+                    _ => None,
+                };
+                self.note_source(&name, &files, revision, (&source.licence, &source.citation));
+                input
+            }
+        };
+        if role.split() == Split::Train {
+            for (other, role) in [("dev", Role::Dev), ("test", Role::Test)] {
+                let evaluation = self.nli(settings, role, language)?;
+                inputs.insert(format!("exclude:{other}"), evaluation);
+            }
+        }
+        let stage = nli::Settings {
+            split: role.split(),
+            language: text_language,
+            input,
+            text_pipeline: settings.data.text_pipeline,
+            limit: None,
+            seed: settings.seeds.data,
+        };
+        self.add_data((nli::NAME, nli::VERSION), &stage, (inputs, files), name)
+    }
+
+    /// Dev and test sets of a language, whose sentences must not be trained on.
+    fn evaluation_sets(&mut self, settings: &Settings, languages: &[&str]) -> Result<Inputs> {
+        let evaluated = settings.languages.evaluated();
+        let mut inputs = Inputs::new();
+        for language in languages
+            .iter()
+            .filter(|language| evaluated.contains(language))
+        {
+            for role in [Role::Dev, Role::Test] {
+                inputs.insert(
+                    format!("exclude:{}:{language}", role.name()),
+                    self.nli(settings, role, language)?,
+                );
+            }
+        }
+        Ok(inputs)
+    }
+
+    fn monolingual(&mut self, settings: &Settings, language: &str) -> Result<Fingerprint> {
+        let name = format!("monolingual {language}");
+        let mut inputs = self.evaluation_sets(settings, &[language])?;
+        let mut files = Files::new();
+        let input = match self.synthesize(settings)? {
+            Some(job) => {
+                inputs.insert("synthesize".into(), job);
+                TextInput::Synthetic
+            }
+            None => {
+                let sources = &settings.data.monolingual;
+                let root = self.root;
+                let (source, paths) =
+                    match first_with_files(sources, |source| source.files(language, root)) {
+                        Ok(found) => found,
+                        Err(reason) => {
+                            let reason = reason
+                                .map_or("name it under data.monolingual".into(), |error| {
+                                    format!("{error:#}")
+                                });
+                            return Ok(self.miss(format!("{language}: monolingual text; {reason}")));
+                        }
+                    };
+                files = self.hashed(paths)?;
+                let input = source.input(language)?;
+                let revision = match &input {
+                    TextInput::Hub { files, .. } => Some(files.revision.clone()),
+                    _ => None,
+                };
+                self.note_source(&name, &files, revision, (&source.licence, &source.citation));
+                input
+            }
+        };
+        let stage = monolingual::Settings {
+            language: language.to_owned(),
+            input,
+            text_pipeline: settings.data.text_pipeline,
+            limit: settings.data.monolingual_limit,
+            validation_sentences: settings.data.monolingual_validation,
+            seed: settings.seeds.data,
+        };
+        self.add_data(
+            (monolingual::NAME, monolingual::VERSION),
+            &stage,
+            (inputs, files),
+            name,
+        )
+    }
+
+    /// Sentence pairs of two languages in alphabetical order.
+    fn parallel(
+        &mut self,
+        settings: &Settings,
+        (first, second): (&str, &str),
+    ) -> Result<Fingerprint> {
+        let name = format!("parallel {first}-{second}");
+        let source_language = settings.languages.source.as_str();
+        let target = if first == source_language {
+            second
+        } else {
+            first
+        };
+        let mut inputs = self.evaluation_sets(settings, &[first, second])?;
+        let mut files = Files::new();
+        let input = match self.synthesize(settings)? {
+            Some(job) => {
+                inputs.insert("synthesize".into(), job);
+                ParallelInput::Synthetic
+            }
+            None => {
+                let sources = &settings.data.parallel;
+                let root = self.root;
+                let found = first_with_files(sources, |source| {
+                    source.files(source_language, target, root)
+                });
+                let (source, paths) = match found {
+                    Ok(found) => found,
+                    Err(reason) => {
+                        let reason = reason
+                            .map_or("name them under data.parallel".into(), |error| {
+                                format!("{error:#}")
+                            });
+                        return Ok(self.miss(format!("{first}-{second}: sentence pairs for translation language modelling; {reason}")));
+                    }
+                };
+                files = self.hashed(paths)?;
+                let input = source.input(source_language, target)?;
+                let revision = match &input {
+                    ParallelInput::Hub { files, .. } => {
+                        files.first().map(|files| files.revision.clone())
+                    }
+                    _ => None,
+                };
+                self.note_source(&name, &files, revision, (&source.licence, &source.citation));
+                input
+            }
+        };
+        let stage = parallel::Settings {
+            first: first.to_owned(),
+            second: second.to_owned(),
+            input,
+            text_pipeline: settings.data.text_pipeline,
+            limit: settings.data.parallel_limit,
+            validation_pairs: settings.data.parallel_validation,
+            seed: settings.seeds.data,
+        };
+        self.add_data(
+            (parallel::NAME, parallel::VERSION),
+            &stage,
+            (inputs, files),
+            name,
+        )
+    }
+
+    pub(super) fn tokenizer(&mut self, settings: &Settings) -> Result<Fingerprint> {
+        let languages: Vec<String> = settings
+            .languages
+            .all()
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
+        let mut inputs = Inputs::new();
+        for language in &languages {
+            let text = self.monolingual(settings, language)?;
+            inputs.insert(format!("monolingual:{language}"), text);
+        }
+        let stage = tokenizer::Settings {
+            tokenizer: settings.tokenizer.clone(),
+            languages,
+        };
+        let (size, sharing) = (
+            settings.tokenizer.bpe.vocabulary,
+            settings.tokenizer.sharing,
+        );
+        let name = format!("tokenizer {size} {sharing:?}").to_lowercase();
+        self.add_data(
+            (tokenizer::NAME, tokenizer::VERSION),
+            &stage,
+            (inputs, Files::new()),
+            name,
+        )
+    }
+
+    /// Token files of one language.
+    pub(super) fn corpus(&mut self, settings: &Settings, language: &str) -> Result<Fingerprint> {
+        let text = self.monolingual(settings, language)?;
+        let stage = corpus::Settings::monolingual(language);
+        self.token_files(settings, &stage, text, format!("corpus {language}"))
+    }
+
+    /// Token files of two languages in alphabetical order.
+    pub(super) fn parallel_corpus(
+        &mut self,
+        settings: &Settings,
+        pair: (&str, &str),
+    ) -> Result<Fingerprint> {
+        let text = self.parallel(settings, pair)?;
+        let stage = corpus::Settings::parallel(pair.0, pair.1);
+        self.token_files(
+            settings,
+            &stage,
+            text,
+            format!("parallel corpus {}-{}", pair.0, pair.1),
+        )
+    }
+
+    fn token_files(
+        &mut self,
+        settings: &Settings,
+        stage: &corpus::Settings,
+        text: Fingerprint,
+        name: String,
+    ) -> Result<Fingerprint> {
+        let tokenizer = self.tokenizer(settings)?;
+        let inputs = Inputs::from([
+            ("tokenizer".to_owned(), tokenizer),
+            ("text".to_owned(), text),
+        ]);
+        self.add_data(
+            (corpus::NAME, corpus::VERSION),
+            stage,
+            (inputs, Files::new()),
+            name,
+        )
+    }
+}

@@ -1,0 +1,131 @@
+//! The jobs of a study, in order: `data.rs` those that prepare text, `training.rs` those that train and evaluate.
+
+mod data;
+mod training;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde_json::to_value;
+
+use crate::fingerprint::Fingerprint;
+use crate::plan::estimate::Estimate;
+use crate::plan::hashes::FileHashes;
+use crate::plan::{DataFile, Job, Plan};
+use crate::spec::Study;
+
+/// Data that a study asks for and nobody supplies.
+#[derive(Debug, Clone, thiserror::Error)]
+pub struct Missing(pub Vec<String>);
+
+impl fmt::Display for Missing {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "the study asks for data that nobody supplies:")?;
+        for line in &self.0 {
+            write!(formatter, "\n  {line}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Plans a study. `root` is where relative paths of data start; none means the working folder.
+///
+/// # Errors
+/// [`Missing`] with every language and role that has no data; files that cannot be read.
+pub fn build(study: &Study, root: Option<&Path>, hashes: &mut FileHashes) -> Result<Plan> {
+    let mut builder = Builder {
+        plan: Plan::default(),
+        known: BTreeSet::new(),
+        missing: BTreeSet::new(),
+        root,
+        hashes,
+    };
+    for variant in &study.variants {
+        builder.variant(&variant.name, &variant.settings)?;
+    }
+    builder.hashes.keep();
+    if !builder.missing.is_empty() {
+        return Err(Missing(builder.missing.into_iter().collect()).into());
+    }
+    Ok(builder.plan)
+}
+
+struct Builder<'a> {
+    plan: Plan,
+    known: BTreeSet<Fingerprint>,
+    missing: BTreeSet<String>,
+    root: Option<&'a Path>,
+    hashes: &'a mut FileHashes,
+}
+
+/// Input artifacts of a job by name.
+type Inputs = BTreeMap<String, Fingerprint>;
+/// Files of the user by name.
+type Files = BTreeMap<String, DataFile>;
+
+/// A placeholder for the artifact of data that is missing: planning goes on, so that everything missing is told at once.
+fn nothing() -> Fingerprint {
+    Fingerprint::of_bytes(b"missing")
+}
+
+impl Builder<'_> {
+    fn add(
+        &mut self,
+        (stage, version): (&str, u32),
+        settings: &impl Serialize,
+        inputs: Inputs,
+        files: Files,
+        label: String,
+        estimate: Estimate,
+    ) -> Result<Fingerprint> {
+        let settings =
+            to_value(settings).with_context(|| format!("the settings of {label} are not JSON"))?;
+        let fingerprint = Job::identify(stage, version, &settings, &inputs, &files)?;
+        if self.known.insert(fingerprint.clone()) {
+            self.plan.jobs.push(Job {
+                stage: stage.to_owned(),
+                version,
+                settings,
+                inputs,
+                files,
+                fingerprint: fingerprint.clone(),
+                label,
+                estimate,
+            });
+        }
+        Ok(fingerprint)
+    }
+
+    fn hashed(&mut self, files: BTreeMap<String, PathBuf>) -> Result<Files> {
+        files
+            .into_iter()
+            .map(|(name, path)| Ok((name, self.hashes.of(&path)?)))
+            .collect()
+    }
+
+    /// Adds a job that prepares data; what its record counts is printed in the report under its name.
+    fn add_data(
+        &mut self,
+        stage: (&str, u32),
+        settings: &impl Serialize,
+        (inputs, files): (Inputs, Files),
+        name: String,
+    ) -> Result<Fingerprint> {
+        let job = self.add(
+            stage,
+            settings,
+            inputs,
+            files,
+            name.clone(),
+            Estimate::default(),
+        )?;
+        self.plan
+            .data_jobs
+            .entry(name)
+            .or_insert_with(|| job.clone());
+        Ok(job)
+    }
+}
