@@ -375,7 +375,7 @@ fn wrong_claims_are_told_what_would_be_right() {
         ),
         (
             format!("{{says: x, higher: mlm, than: random, {on}, selection: test}}"),
-            "selection: unknown selection rule `test`; one of `source_dev`",
+            "selection: unknown selection rule `test`: test sets never select, they are scored once; one of `source_dev`",
         ),
         (
             format!("{{says: x, variant: mlm, {on}, at_least: .nan}}"),
