@@ -459,9 +459,15 @@ pub fn notes(judgements: &[Judgement], input: &ReportInput) -> Vec<String> {
         if let Some(estimate) = &judgement.estimate
             && estimate.collapsed > 0
         {
+            let (collapsed, seeds) = (estimate.collapsed, estimate.seeds);
+            let what = if judgement.is_difference {
+                format!("in {collapsed} of {seeds} seeds one side or both are at chance")
+            } else {
+                format!("{collapsed} of {seeds} seeds at chance")
+            };
             notes.push(format!(
-                "- \"{}\": {} of {} seeds at chance; they stay in the mean.",
-                judgement.says, estimate.collapsed, estimate.seeds
+                "- \"{}\": {what}; they stay in the mean.",
+                judgement.says
             ));
         }
         if judgement.selection != "source_dev" {

@@ -57,10 +57,10 @@ impl Role {
 type Terms<'s> = (&'s Option<String>, &'s Option<String>);
 
 /// The first source whose files are there, with their paths; or why the last one has none.
-fn first_with_files<'s, S>(
-    sources: &'s [S],
+fn first_with_files<S>(
+    sources: &[S],
     files: impl Fn(&S) -> Result<BTreeMap<String, PathBuf>>,
-) -> Result<(&'s S, BTreeMap<String, PathBuf>), Option<anyhow::Error>> {
+) -> Result<(&S, BTreeMap<String, PathBuf>), Option<anyhow::Error>> {
     let mut reason = None;
     for source in sources {
         match files(source) {
