@@ -1,5 +1,6 @@
 //! The commands of `xlt`: one file each. They parse nothing and print on what they are handed.
 
+pub mod bench;
 pub mod check;
 pub mod compare;
 pub mod plan;

@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 /// Lanes per vector: one AVX-512 register, two of AVX2, four of NEON.
 pub const LANES: usize = 16;
 
+/// The height of tiles that are one vector wide; all others are two wide.
+pub const SINGLE_VECTOR_ROWS: usize = 6;
+
 /// Sixteen f32 handled together.
 pub type Lanes = [f32; LANES];
 
@@ -99,11 +102,11 @@ fn with_avx512<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<8>()
 }
 
-// 2 rows by four half vectors fill 8 of AVX2's 16 registers and leave room for the operands.
+// 6 rows by one vector, two of AVX2's registers, fill 12 of its 16 and leave room for the operands.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,bmi1,bmi2")]
 fn with_avx2<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<2>()
+    kernel.run::<SINGLE_VECTOR_ROWS>()
 }
 
 /// Sum of the lanes in a fixed order (a balanced tree).

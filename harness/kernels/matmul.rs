@@ -1,14 +1,31 @@
 //! Matrix products in f32: out[i, j] (+)= sum over p of left[i, p] * right[p, j].
 //!
 //! The right operand is packed into panels of 32 columns (a last panel of 16 when that is enough), each stored as
-//! [depth][32], so that a register tile reads whole cache lines; the left operand is read in place, one value
-//! broadcast at a time. Each element is one chain of fused multiply-adds over p: its bits do not depend on the
-//! size of the product it is part of.
+//! [depth][32], so that a register tile reads whole cache lines; the left operand is read one value at a time and
+//! broadcast, in place, or from strips of rows where it is transposed: the same column of many rows would fall into
+//! the same sets of the cache. Each element is one chain of fused multiply-adds over p: its bits do not depend on the
+//! size of the product it is part of, nor on tiles, blocks and strips.
 
-use super::lanes::{Kernel, LANES, Lanes, vectorised};
+use std::cell::Cell;
+use std::ops::Range;
+
+use super::lanes::{Kernel, LANES, Lanes, SINGLE_VECTOR_ROWS, vectorised};
 
 /// Columns of a full panel.
 pub const PANEL: usize = 2 * LANES;
+
+/// Rows of the left operand and of the output that meet all panels before the next come: half of a second-level cache
+/// of 512 KiB for depths of 512, and whole tiles of six or eight rows.
+const BLOCK_ROWS: usize = 96;
+
+/// Panels of at most this many values stay in the cache themselves: rows are then taken a tile at a time, so that the
+/// output is written line after line. Chosen by measurement.
+const FEW_PANELS: usize = 1 << 14;
+
+thread_local! {
+    /// Memory for the strips of a block.
+    static STRIPS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
 
 /// Length of the panels of a [depth, columns] matrix.
 pub fn packed_length(depth: usize, columns: usize) -> usize {
@@ -220,69 +237,171 @@ impl Kernel for Multiply<'_> {
     type Output = ();
     #[inline(always)]
     fn run<const ROWS: usize>(mut self) {
-        let mut column = 0;
-        while column < self.columns {
-            let (start, width) = panel(self.depth, self.columns, column);
-            let target = Target {
-                panel: self.panels[start..].as_ptr(),
-                columns: width.min(self.columns - column),
-                column,
-            };
-            if width == PANEL {
-                panel_rows::<ROWS, 2>(&mut self, target);
+        let (rows, given) = (self.rows, self.left);
+        let mut strips = if given.column_stride == 1 {
+            Vec::new()
+        } else {
+            STRIPS.take()
+        };
+        let block_rows = if self.depth * self.columns <= FEW_PANELS {
+            ROWS
+        } else {
+            BLOCK_ROWS
+        };
+        for first in (0..rows).step_by(block_rows) {
+            let block = first..rows.min(first + block_rows);
+            let left = if given.column_stride == 1 {
+                Left {
+                    values: given.values[first * given.row_stride..].as_ptr(),
+                    strip: usize::MAX,
+                    row_stride: given.row_stride,
+                    column_stride: 1,
+                }
             } else {
-                panel_rows::<ROWS, 1>(&mut self, target);
+                pack_strips::<ROWS>(given, block.clone(), self.depth, &mut strips);
+                Left {
+                    values: strips.as_ptr(),
+                    strip: ROWS,
+                    row_stride: 1,
+                    column_stride: ROWS,
+                }
+            };
+            self.panels_of_block::<ROWS>(left, block.clone());
+        }
+        if given.column_stride != 1 {
+            STRIPS.set(strips);
+        }
+    }
+}
+
+/// The rows of a block, in place or in strips of `strip` rows, each [depth][strip].
+#[derive(Clone, Copy)]
+struct Left {
+    values: *const f32,
+    strip: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+/// One or two vectors of columns of a panel, and the output columns they stand for.
+#[derive(Clone, Copy)]
+struct Target {
+    panel: *const f32,
+    /// Values between two lines of the panel.
+    line: usize,
+    column: usize,
+    columns: usize,
+}
+
+impl Multiply<'_> {
+    #[inline(always)]
+    fn panels_of_block<const ROWS: usize>(&mut self, left: Left, block: Range<usize>) {
+        let (panels, columns) = (self.panels, self.columns);
+        let mut column = 0;
+        while column < columns {
+            let (start, width) = panel(self.depth, columns, column);
+            let target = |first: usize, vectors: usize| Target {
+                panel: panels[start + first..].as_ptr(),
+                line: width,
+                column: column + first,
+                columns: (vectors * LANES).min(columns - column - first),
+            };
+            if width == PANEL && ROWS != SINGLE_VECTOR_ROWS {
+                tiles::<ROWS, 2>(self, left, target(0, 2), block.clone());
+            } else {
+                for first in (0..width.min(columns - column)).step_by(LANES) {
+                    tiles::<ROWS, 1>(self, left, target(first, 1), block.clone());
+                }
             }
             column += width;
         }
     }
 }
 
-/// One panel and the output columns it stands for.
-#[derive(Clone, Copy)]
-struct Target {
-    panel: *const f32,
-    column: usize,
-    columns: usize,
+/// Copies rows of a transposed operand into strips of `ROWS`; missing rows are zero.
+#[inline(always)]
+fn pack_strips<const ROWS: usize>(
+    left: Matrix,
+    block: Range<usize>,
+    depth: usize,
+    strips: &mut Vec<f32>,
+) {
+    let length = block.len().next_multiple_of(ROWS) * depth;
+    if strips.len() < length {
+        strips.resize(length, 0.0);
+    }
+    let lines = strips[..length].chunks_exact_mut(ROWS * depth.max(1));
+    for (strip, first) in lines.zip(block.clone().step_by(ROWS)) {
+        let filled = ROWS.min(block.end - first);
+        for (p, line) in strip.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
+            let column = &left.values[first * left.row_stride + p * left.column_stride..];
+            match column.first_chunk::<ROWS>() {
+                Some(values) if filled == ROWS && left.row_stride == 1 => *line = *values,
+                _ => {
+                    for i in 0..ROWS {
+                        line[i] = if i < filled {
+                            column[i * left.row_stride]
+                        } else {
+                            0.0
+                        };
+                    }
+                }
+            }
+        }
+    }
 }
 
 #[inline(always)]
-fn panel_rows<const ROWS: usize, const VECTORS: usize>(product: &mut Multiply, target: Target) {
+fn tiles<const ROWS: usize, const VECTORS: usize>(
+    product: &mut Multiply,
+    left: Left,
+    target: Target,
+    block: Range<usize>,
+) {
+    let rows = block.len();
     let mut row = 0;
-    while row + ROWS <= product.rows {
-        tile::<ROWS, VECTORS>(product, target, row);
+    while row + ROWS <= rows {
+        tile::<ROWS, VECTORS>(product, left, target, block.start, row);
         row += ROWS;
     }
-    if ROWS > 4 && row + 4 <= product.rows {
-        tile::<4, VECTORS>(product, target, row);
+    if ROWS > 4 && row + 4 <= rows {
+        tile::<4, VECTORS>(product, left, target, block.start, row);
         row += 4;
     }
-    if ROWS > 2 && row + 2 <= product.rows {
-        tile::<2, VECTORS>(product, target, row);
+    if ROWS > 2 && row + 2 <= rows {
+        tile::<2, VECTORS>(product, left, target, block.start, row);
         row += 2;
     }
-    if row < product.rows {
-        tile::<1, VECTORS>(product, target, row);
+    if row < rows {
+        tile::<1, VECTORS>(product, left, target, block.start, row);
     }
 }
 
+/// `row` counts from the start of the block.
 #[inline(always)]
 fn tile<const ROWS: usize, const VECTORS: usize>(
     product: &mut Multiply,
+    left: Left,
     target: Target,
+    block_start: usize,
     row: usize,
 ) {
-    let Matrix {
+    let Left {
         values,
+        strip,
         row_stride,
         column_stride,
-    } = product.left;
+    } = left;
     let mut sums = [[[0f32; LANES]; VECTORS]; ROWS];
-    // Safety: `multiply` checked that the left operand holds [rows, depth] and the panels [depth, columns padded].
+    // Safety: `multiply` checked that the left operand holds [rows, depth] and the panels [depth, columns padded]; a
+    // tile lies within one strip.
     unsafe {
-        let left = values.as_ptr().add(row * row_stride);
+        let left = match strip {
+            usize::MAX => values.add(row * row_stride),
+            _ => values.add(row / strip * strip * product.depth + row % strip),
+        };
         for p in 0..product.depth {
-            let line = target.panel.add(p * VECTORS * LANES);
+            let line = target.panel.add(p * target.line);
             let mut right = [[0f32; LANES]; VECTORS];
             for v in 0..VECTORS {
                 right[v] = line.add(v * LANES).cast::<Lanes>().read();
@@ -297,6 +416,7 @@ fn tile<const ROWS: usize, const VECTORS: usize>(
             }
         }
     }
+    let row = block_start + row;
     let add = product.write == Write::Add;
     let out = &mut product.out[row * product.out_stride + target.column..];
     if target.columns == VECTORS * LANES {

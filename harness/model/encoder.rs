@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use candle_core::Tensor;
@@ -10,7 +11,7 @@ use super::batch::{Batch, Direction, LanguageModelBatch, Targets};
 use super::parameters::Model;
 use super::settings::Shape;
 use super::shards::{partition, shard_tokens};
-use super::trunk::{self, Activations, Context, Scratch, Shard, Stream};
+use super::trunk::{self, Activations, Context, Part, Scratch, Shard, Stream};
 use super::weights::{Orientation, Weights};
 use crate::kernels::Device;
 use crate::kernels::buffer::Parts;
@@ -201,6 +202,17 @@ impl Encoder {
         let packed = [self.forward_weights.take(), self.backward_weights.take()];
         lock(&self.spare_weights).extend(packed.into_iter().flatten());
         self.model.values_mut()
+    }
+
+    /// What all threads together have spent on each part since this was last asked, in the order of [`Part::ALL`].
+    pub fn take_times(&self) -> [Duration; Part::ALL.len()] {
+        let mut total = [Duration::ZERO; Part::ALL.len()];
+        for scratch in lock(&self.scratch).iter_mut() {
+            for (total, part) in total.iter_mut().zip(scratch.clock.take()) {
+                *total += part;
+            }
+        }
+        total
     }
 
     pub(crate) fn take_scratch(&self) -> Scratch {

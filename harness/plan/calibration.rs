@@ -57,7 +57,7 @@ pub fn operations_per_second(device: &Device, hidden: usize, file: &Path) -> Res
     let workload = Workload {
         shape,
         sequences: 32,
-        length: LENGTH,
+        lengths: vec![LENGTH],
         predicted: 0.15,
         direction: Direction::Bidirectional,
         steps: 7,

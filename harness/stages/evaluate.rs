@@ -14,9 +14,9 @@ use crate::data::nli::{NliExample, read_examples};
 use crate::data::tokenizer::Tokenizer;
 use crate::model::Encoder;
 use crate::spec::finetune::{Regime, Selection};
-use crate::stages::finetune::{DevScores, predict, read_checkpoint};
+use crate::stages::finetune::{DevScores, read_checkpoint};
 use crate::stages::{Context, divergence};
-use crate::tasks::pair_classification::encode_examples;
+use crate::tasks::pair_classification::{encode_examples, predict};
 use crate::tasks::pooling::Pooling;
 
 pub const NAME: &str = "evaluate";

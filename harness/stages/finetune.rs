@@ -15,25 +15,19 @@ use serde_json::{Value, json};
 
 use crate::data::nli::read_examples;
 use crate::data::tokenizer::Tokenizer;
-use crate::model::{Direction, Encoder, Model, ModelSettings, Shape, Tap};
+use crate::model::{Model, ModelSettings, Shape};
 use crate::random::Random;
 use crate::spec::finetune::{FinetuneSchedule, Selection};
 use crate::spec::pretrain::Precision;
 use crate::stages::{Context, divergence};
 use crate::tasks::pair_classification::{
-    Classifier, EncodedPair, best_classes, encode_examples, pack,
+    Classifier, EncodedPair, encode_examples, pack, predict, train_step,
 };
 use crate::tasks::pooling::Pooling;
 use crate::training::{AdamSettings, Schedule, Trainer};
 
 pub const NAME: &str = "finetune";
 pub const VERSION: u32 = 1;
-
-/// Sentence pairs predicted at once; a matter of memory only.
-const PREDICTION_PAIRS: usize = 64;
-/// Names of the classifier's parameters in the trainer.
-const WEIGHT: &str = "classifier.weight";
-const BIAS: &str = "classifier.bias";
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -247,6 +241,8 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         trainer.load_state(&folder.join("trainer.safetensors"))?;
     }
     context.progress.begin(total, position.updates, "updates");
+    let classifier =
+        |trainer: &Trainer| Classifier::of(trainer, settings.pooling, settings.head_dropout);
 
     let mut saved = Instant::now();
     let mut order = Order {
@@ -261,7 +257,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
                 pairs[order.at(update * settings.batch_size as u64 + offset, pairs.len())]
             })
             .collect();
-        position.loss += train_step(&mut trainer, &chosen, settings, update).map_err(|error| {
+        position.loss += train_step(&mut trainer, &chosen, settings.pooling, settings.head_dropout, (settings.seed, update)).map_err(|error| {
             let files = || {
                 let position = serde_json::to_value(&position).unwrap_or_default();
                 let batch = divergence::batch_json(&pack(chosen.iter().copied()));
@@ -276,7 +272,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
             let mut correct = BTreeMap::new();
             for (language, pairs) in &dev {
                 let predicted =
-                    predict(trainer.encoder(), &classifier(&trainer, settings)?, pairs)?;
+                    predict(trainer.encoder(), &classifier(&trainer)?, pairs)?;
                 let right = predicted
                     .iter()
                     .zip(pairs)
@@ -298,7 +294,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
                 &source,
                 &kept,
                 &trainer,
-                &classifier(&trainer, settings)?,
+                &classifier(&trainer)?,
             )?;
         }
         context.progress.advance(
@@ -443,46 +439,8 @@ fn start(
         settings.head_dropout,
         settings.seed,
     )?;
-    for (name, values) in [(WEIGHT, &classifier.weight), (BIAS, &classifier.bias)] {
-        trainer.add_head_parameter(
-            name,
-            values.dims(),
-            values.flatten_all()?.to_vec1()?,
-            settings.head_learning_rate,
-        )?;
-    }
+    classifier.add_to(&mut trainer, settings.head_learning_rate)?;
     Ok(trainer)
-}
-
-/// The classifier as the trainer has it now.
-fn classifier(trainer: &Trainer, settings: &Settings) -> Result<Classifier> {
-    Ok(Classifier {
-        weight: trainer.head_parameter(WEIGHT)?,
-        bias: trainer.head_parameter(BIAS)?,
-        pooling: settings.pooling,
-        dropout: settings.head_dropout,
-    })
-}
-
-/// One update; returns the mean loss in nats per pair.
-fn train_step(
-    trainer: &mut Trainer,
-    chosen: &[&EncodedPair],
-    settings: &Settings,
-    update: u64,
-) -> Result<f64> {
-    let batch = pack(chosen.iter().copied());
-    let labels: Vec<u32> = chosen
-        .iter()
-        .map(|pair| pair.label.index() as u32)
-        .collect();
-    let pass = trainer.forward(&batch, Direction::Bidirectional, &[Tap::Last])?;
-    let hidden = pass.tap(Tap::Last)?;
-    let scores =
-        classifier(trainer, settings)?.scores(&hidden, &batch, Some((settings.seed, update)))?;
-    let loss = trainer.backward_loss(vec![pass], &Classifier::loss(&scores, &labels)?)?;
-    trainer.apply(1.0)?;
-    Ok(loss)
 }
 
 /// Keeps the checkpoints that some rule asks for now, and drops those that none does any more.
@@ -520,21 +478,6 @@ fn keep_wanted(
     }
     scores.kept = wanted.into_iter().collect();
     Ok(())
-}
-
-/// Classes of `pairs`, in their order. Similar lengths are predicted together; packing makes the result independent of it.
-pub fn predict(
-    encoder: &Encoder,
-    classifier: &Classifier,
-    pairs: &[EncodedPair],
-) -> Result<Vec<u8>> {
-    let mut predicted = Vec::with_capacity(pairs.len());
-    for chunk in pairs.chunks(PREDICTION_PAIRS) {
-        let batch = pack(chunk.iter());
-        let hidden = encoder.predict(&batch, Direction::Bidirectional, Tap::Last)?;
-        predicted.extend(best_classes(&classifier.scores(&hidden, &batch, None)?)?);
-    }
-    Ok(predicted)
 }
 
 fn note(position: &Position, source: &str, settings: &Settings, started: Instant) -> String {

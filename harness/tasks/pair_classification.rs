@@ -10,9 +10,16 @@ use candle_nn::ops::log_softmax;
 
 use crate::data::nli::{Label, NliExample};
 use crate::data::tokenizer::{END_OF_SENTENCE, Tokenizer};
-use crate::model::Batch;
+use crate::model::{Batch, Direction, Encoder, Tap};
 use crate::random::Random;
 use crate::tasks::pooling::{Pooling, pool};
+use crate::training::Trainer;
+
+/// Names of the classifier's parameters in a trainer.
+const WEIGHT: &str = "classifier.weight";
+const BIAS: &str = "classifier.bias";
+/// Sentence pairs predicted at once; a matter of memory only.
+const PREDICTION_PAIRS: usize = 64;
 
 /// A sentence pair as token ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,6 +142,25 @@ impl Classifier {
         })
     }
 
+    /// Gives a trainer the classifier's parameters to train.
+    pub fn add_to(&self, trainer: &mut Trainer, learning_rate: f64) -> Result<()> {
+        for (name, values) in [(WEIGHT, &self.weight), (BIAS, &self.bias)] {
+            let initial = values.flatten_all()?.to_vec1()?;
+            trainer.add_head_parameter(name, values.dims(), initial, learning_rate)?;
+        }
+        Ok(())
+    }
+
+    /// The classifier as a trainer has it now.
+    pub fn of(trainer: &Trainer, pooling: Pooling, dropout: f32) -> Result<Self> {
+        Ok(Self {
+            weight: trainer.head_parameter(WEIGHT)?,
+            bias: trainer.head_parameter(BIAS)?,
+            pooling,
+            dropout,
+        })
+    }
+
     /// Scores [sequences, classes] of the labels in the order of [`Label::ALL`]. `training` carries (seed, update) for dropout.
     pub fn scores(
         &self,
@@ -187,4 +213,41 @@ pub fn best_classes(scores: &Tensor) -> Result<Vec<u8>> {
             best as u8
         })
         .collect())
+}
+
+/// One update on `chosen`; `stream` is (seed, update) of the classifier's dropout. Returns the mean loss in nats per pair.
+pub fn train_step(
+    trainer: &mut Trainer,
+    chosen: &[&EncodedPair],
+    pooling: Pooling,
+    dropout: f32,
+    stream: (u64, u64),
+) -> Result<f64> {
+    let batch = pack(chosen.iter().copied());
+    let labels: Vec<u32> = chosen
+        .iter()
+        .map(|pair| pair.label.index() as u32)
+        .collect();
+    let pass = trainer.forward(&batch, Direction::Bidirectional, &[Tap::Last])?;
+    let hidden = pass.tap(Tap::Last)?;
+    let classifier = Classifier::of(trainer, pooling, dropout)?;
+    let scores = classifier.scores(&hidden, &batch, Some(stream))?;
+    let loss = trainer.backward_loss(vec![pass], &Classifier::loss(&scores, &labels)?)?;
+    trainer.apply(1.0)?;
+    Ok(loss)
+}
+
+/// Classes of `pairs`, in their order. Packing makes the result independent of which are predicted together.
+pub fn predict(
+    encoder: &Encoder,
+    classifier: &Classifier,
+    pairs: &[EncodedPair],
+) -> Result<Vec<u8>> {
+    let mut predicted = Vec::with_capacity(pairs.len());
+    for chunk in pairs.chunks(PREDICTION_PAIRS) {
+        let batch = pack(chunk.iter());
+        let hidden = encoder.predict(&batch, Direction::Bidirectional, Tap::Last)?;
+        predicted.extend(best_classes(&classifier.scores(&hidden, &batch, None)?)?);
+    }
+    Ok(predicted)
 }

@@ -1,23 +1,30 @@
-//! How fast the engine is here: a masked language-modelling step on random tokens, and the matrix product's own rate.
+//! How fast the engine is here: training steps and predictions on random tokens, and the matrix product's own rate.
 
-use std::time::Instant;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use super::settings::{AdamSettings, Schedule};
 use super::trainer::Trainer;
 use crate::kernels::Device;
+use crate::kernels::buffer::Parts;
 use crate::kernels::matmul::{Matrix, Write, multiply, pack, packed_length};
+use crate::model::trunk::Part;
 use crate::model::{Batch, Direction, LanguageModelBatch, Model, Shape, Targets};
 use crate::random::Random;
 
-/// A step to measure.
+/// Steps before those that are measured: buffers grow, caches fill.
+const WARM_UP: usize = 2;
+
+/// Steps to measure.
 #[derive(Debug, Clone)]
 pub struct Workload {
     pub shape: Shape,
+    /// Sequences of a step.
     pub sequences: usize,
-    /// Tokens of each sequence.
-    pub length: usize,
+    /// Tokens of the sequences, one number each, in turn and over again.
+    pub lengths: Vec<usize>,
     /// Share of the tokens that are predicted.
     pub predicted: f64,
     pub direction: Direction,
@@ -25,22 +32,125 @@ pub struct Workload {
     pub steps: usize,
 }
 
-/// Medians over the measured steps.
+impl Workload {
+    /// A step's sequences of random tokens.
+    pub fn batch(&self, step: usize) -> Batch {
+        let mut random = Random::new(1, "measure", step as u64);
+        let mut batch = Batch::new();
+        for sequence in 0..self.sequences {
+            let length = self.lengths[(step * self.sequences + sequence) % self.lengths.len()];
+            let language = random.below(self.shape.languages as u64) as u32;
+            let tokens: Vec<u32> = (0..length)
+                .map(|_| random.below(self.shape.vocabulary as u64) as u32)
+                .collect();
+            batch.push(&tokens, language);
+        }
+        batch
+    }
+
+    /// Multiplications and additions of the matrix products in the layers, forward.
+    pub fn layer_operations(&self, batch: &Batch) -> f64 {
+        let s = &self.shape.settings;
+        let linear = 4 * s.hidden * s.hidden + 2 * s.hidden * s.feed_forward;
+        let attention: f64 = batch
+            .offsets
+            .windows(2)
+            .map(|pair| f64::from(pair[1] - pair[0]).powi(2))
+            .sum();
+        2.0 * s.layers as f64
+            * ((batch.token_count() * linear) as f64 + 2.0 * attention * s.hidden as f64)
+    }
+
+    fn language_model_batch(&self, step: usize) -> LanguageModelBatch {
+        let batch = self.batch(step);
+        let mut random = Random::new(1, "measure targets", step as u64);
+        let mut targets = Targets::default();
+        for (row, &token) in batch.tokens.iter().enumerate() {
+            if random.uniform() < self.predicted {
+                targets.indices.push(row as u32);
+                targets.labels.push(token);
+            }
+        }
+        LanguageModelBatch {
+            batch,
+            targets,
+            direction: self.direction,
+        }
+    }
+}
+
+/// What was measured.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Measurement {
     pub tokens_per_second: f64,
+    pub sequences_per_second: f64,
+    /// The median.
     pub milliseconds_per_step: f64,
-    /// Forward, loss and backward.
-    pub gradient_milliseconds: f64,
-    /// Norm and optimizer.
-    pub update_milliseconds: f64,
+    /// Mean time of a step by part; what the threads do side by side is divided by their number.
+    pub milliseconds: BTreeMap<&'static str, f64>,
     /// Operations of the step's matrix products per second, in units of 1e9.
     pub gigaflops: f64,
-    /// The matrix product alone, one thread, times the threads.
+    /// The matrix product alone, by all threads at once.
     pub matrix_product_gigaflops: f64,
+    /// The first as a share of the second, 0 to 1.
+    pub share_of_matrix_product: f64,
 }
 
-/// Measures training steps on random tokens.
+/// What one measured step did.
+pub struct Step {
+    pub tokens: usize,
+    /// Of its matrix products.
+    pub operations: f64,
+}
+
+/// Calls `step(number, parts)` for the warm-up and the measured steps. A step adds what it spends outside the trunk to
+/// `parts`; `trunk` hands out what was spent inside since it was last asked.
+pub fn measure_steps<State>(
+    workload: &Workload,
+    device: &Device,
+    state: &mut State,
+    mut step: impl FnMut(&mut State, usize, &mut BTreeMap<&'static str, Duration>) -> Result<Step>,
+    trunk: impl Fn(&State) -> [Duration; Part::ALL.len()],
+) -> Result<Measurement> {
+    let mut parts = BTreeMap::new();
+    for number in 0..WARM_UP {
+        step(state, number, &mut parts)?;
+    }
+    parts.clear();
+    trunk(state);
+    let (mut seconds, mut tokens, mut operations) = (Vec::new(), 0, 0.0);
+    for number in WARM_UP..WARM_UP + workload.steps.max(1) {
+        let start = Instant::now();
+        let done = step(state, number, &mut parts)?;
+        seconds.push(start.elapsed().as_secs_f64());
+        tokens += done.tokens;
+        operations += done.operations;
+    }
+    let steps = seconds.len() as f64;
+    let total: f64 = seconds.iter().sum();
+    let threads = device.threads() as f64;
+    let mut milliseconds: BTreeMap<&'static str, f64> = parts
+        .into_iter()
+        .map(|(part, time)| (part, 1e3 * time.as_secs_f64() / steps))
+        .collect();
+    for (part, time) in Part::ALL.into_iter().zip(trunk(state)) {
+        *milliseconds.entry(part.name()).or_default() += 1e3 * time.as_secs_f64() / steps / threads;
+    }
+    let gigaflops = operations / total / 1e9;
+    let matrix_product_gigaflops = matrix_product_rate(device);
+    seconds.sort_by(f64::total_cmp);
+    Ok(Measurement {
+        tokens_per_second: tokens as f64 / total,
+        sequences_per_second: steps * workload.sequences as f64 / total,
+        milliseconds_per_step: 1e3 * seconds[seconds.len() / 2],
+        milliseconds,
+        gigaflops,
+        matrix_product_gigaflops,
+        share_of_matrix_product: gigaflops / matrix_product_gigaflops,
+    })
+}
+
+/// Measures language-modelling steps.
 pub fn measure(workload: &Workload, device: &Device) -> Result<Measurement> {
     let shape = &workload.shape;
     let settings = AdamSettings {
@@ -53,93 +163,61 @@ pub fn measure(workload: &Workload, device: &Device) -> Result<Measurement> {
         schedule: Schedule::Constant,
     };
     let model = Model::initialise(shape, 1);
-    let mut trainer = Trainer::new(model, &settings, workload.steps as u64 + 2, device, 1)?;
-    let (mut gradient_times, mut update_times) = (Vec::new(), Vec::new());
-    let mut targets = 0;
-    for step in 0..workload.steps + 2 {
-        let input = random_batch(workload, step as u64);
-        targets = input.targets.labels.len();
-        let start = Instant::now();
+    let total = (workload.steps + WARM_UP) as u64;
+    let mut trainer = Trainer::new(model, &settings, total, device, 1)?;
+    let step = |trainer: &mut Trainer,
+                number: usize,
+                parts: &mut BTreeMap<&'static str, Duration>| {
+        let input = workload.language_model_batch(number);
+        let targets = input.targets.labels.len();
         trainer.accumulate_language_model(std::slice::from_ref(&input), 1.0)?;
-        let middle = Instant::now();
+        let start = Instant::now();
         trainer.apply(targets.max(1) as f64)?;
-        if step >= 2 {
-            gradient_times.push((middle - start).as_secs_f64());
-            update_times.push(middle.elapsed().as_secs_f64());
-        }
-    }
-    let (gradient, update) = (median(&mut gradient_times), median(&mut update_times));
-    let seconds = gradient + update;
-    let tokens = workload.sequences * workload.length;
-    let s = &shape.settings;
-    let layer =
-        4 * s.hidden * s.hidden + 2 * s.hidden * s.feed_forward + 2 * workload.length * s.hidden;
-    let operations =
-        6.0 * (tokens * s.layers * layer + targets * shape.vocabulary * s.hidden) as f64;
-    Ok(Measurement {
-        tokens_per_second: tokens as f64 / seconds,
-        milliseconds_per_step: 1e3 * seconds,
-        gradient_milliseconds: 1e3 * gradient,
-        update_milliseconds: 1e3 * update,
-        gigaflops: operations / seconds / 1e9,
-        matrix_product_gigaflops: matrix_product_rate() * device.threads() as f64,
+        *parts.entry("update").or_default() += start.elapsed();
+        let vocabulary = 2 * targets * shape.vocabulary * shape.settings.hidden;
+        Ok(Step {
+            tokens: input.batch.token_count(),
+            operations: 3.0 * (workload.layer_operations(&input.batch) + vocabulary as f64),
+        })
+    };
+    measure_steps(workload, device, &mut trainer, step, |trainer| {
+        trainer.encoder().take_times()
     })
 }
 
-/// Operations per second, in units of 1e9, of a product of 256 x 512 by 512 x 512 on one thread: the best of ten.
-pub fn matrix_product_rate() -> f64 {
+/// Operations per second, in units of 1e9, of products of 256 x 512 by 512 x 512, one on each thread at once: the best of
+/// ten.
+pub fn matrix_product_rate(device: &Device) -> f64 {
     let (rows, depth, columns) = (256, 512, 512);
     let left = vec![0.5f32; rows * depth];
     let right = vec![0.25f32; depth * columns];
     let mut panels = vec![0f32; packed_length(depth, columns)];
     pack(Matrix::rows(&right, columns), depth, columns, &mut panels);
-    let mut out = vec![0f32; rows * columns];
+    let threads = device.threads();
+    let mut out = vec![0f32; threads * rows * columns];
     let best = (0..10)
         .map(|_| {
+            let parts = Parts::new(&mut out);
             let start = Instant::now();
-            multiply(
-                rows,
-                depth,
-                columns,
-                Matrix::rows(&left, depth),
-                &panels,
-                &mut out,
-                columns,
-                Write::Replace,
-            );
+            device.pool().each(threads, |thread| {
+                // Safety: each task has its own part.
+                let out = unsafe {
+                    parts.range(thread * rows * columns..(thread + 1) * rows * columns)
+                };
+                multiply(
+                    rows,
+                    depth,
+                    columns,
+                    Matrix::rows(&left, depth),
+                    &panels,
+                    out,
+                    columns,
+                    Write::Replace,
+                );
+            });
             start.elapsed().as_secs_f64()
         })
         .fold(f64::INFINITY, f64::min);
     std::hint::black_box(&out);
-    2.0 * (rows * depth * columns) as f64 / best / 1e9
-}
-
-fn random_batch(workload: &Workload, step: u64) -> LanguageModelBatch {
-    let mut random = Random::new(1, "measure", step);
-    let shape = &workload.shape;
-    let mut batch = Batch::new();
-    let mut targets = Targets::default();
-    for _ in 0..workload.sequences {
-        let language = random.below(shape.languages as u64) as u32;
-        let tokens: Vec<u32> = (0..workload.length)
-            .map(|_| random.below(shape.vocabulary as u64) as u32)
-            .collect();
-        for (row, &token) in (batch.tokens.len() as u32..).zip(&tokens) {
-            if random.uniform() < workload.predicted {
-                targets.indices.push(row);
-                targets.labels.push(token);
-            }
-        }
-        batch.push(&tokens, language);
-    }
-    LanguageModelBatch {
-        batch,
-        targets,
-        direction: workload.direction,
-    }
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    2.0 * (threads * rows * depth * columns) as f64 / best / 1e9
 }

@@ -10,7 +10,7 @@ mod settings;
 mod state;
 mod trainer;
 
-pub use measure::{Measurement, Workload, matrix_product_rate, measure};
+pub use measure::{Measurement, Step, Workload, measure, measure_steps};
 pub use pass::Pass;
 pub use settings::{AdamSettings, Schedule};
 pub use trainer::{NotFinite, StepReport, Trainer, UpdateReport};

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Activations, Context, LayerActivations, Scratch, Shard, Site};
+use super::{Activations, Context, LayerActivations, Part, Scratch, Shard, Site};
 use crate::kernels::attention;
 use crate::kernels::buffer::Buffer;
 use crate::kernels::embedding::NormaliseEmbeddingsBackward;
@@ -151,8 +151,10 @@ pub fn language_model_loss(
         if let Some((backward, _)) = backward {
             let gradient = &mut scratch.target_gradient[range];
             vocabulary::states_gradient(output, labels.len(), gradient, &mut scratch.vocabulary);
+            scratch.clock.lap(Part::Vocabulary);
             let lent =
                 lent.get_or_insert_with(|| backward.tickets.wait(OUTPUT_BLOCK, backward.turn));
+            scratch.clock.lap(Part::Waiting);
             let (table, bias) = lent
                 .split_at_mut(context.layout.output_bias.start - context.layout.output_block.start);
             vocabulary::add_table_gradient(
@@ -173,6 +175,7 @@ pub fn language_model_loss(
             scratch.gradient[index * hidden..(index + 1) * hidden].copy_from_slice(row);
         }
     }
+    scratch.clock.lap(Part::Vocabulary);
     total
 }
 
@@ -198,6 +201,7 @@ pub fn backward<'t>(
     embedding_gradient: &mut [f32],
     scratch: &mut Scratch,
 ) {
+    scratch.clock.start();
     for layer in (0..backward.depth).rev() {
         let (input, kept) = (activations.states(layer), &activations.layers[layer]);
         feed_forward_backward(context, shard, layer, kept, backward, scratch);
@@ -224,7 +228,9 @@ pub fn backward<'t>(
         scale_gradient: &mut scratch.scale,
         shift_gradient: &mut scratch.shift,
     });
+    scratch.clock.lap(Part::Embeddings);
     let mut lent = backward.tickets.wait(EMBEDDING_BLOCK, backward.turn);
+    scratch.clock.lap(Part::Waiting);
     vectorised(AddInto {
         target: lent.at(&norm.scale),
         source: &scratch.scale,
@@ -265,6 +271,7 @@ fn feed_forward_backward(
         scale_gradient: &mut scratch.scale,
         shift_gradient: &mut scratch.shift,
     });
+    scratch.clock.lap(Part::Normalisation);
     let panels = backward.weights.panels(index, Product::Outer);
     apply_backward(
         tokens,
@@ -274,11 +281,13 @@ fn feed_forward_backward(
         &mut scratch.wide,
         Write::Replace,
     );
+    scratch.clock.lap(Part::Linear);
     vectorised(GeluBackward {
         gradient: &mut scratch.wide,
         slopes: &kept.slopes,
         bias_gradient: &mut scratch.inner_bias,
     });
+    scratch.clock.lap(Part::Activation);
     let panels = backward.weights.panels(index, Product::Inner);
     apply_backward(
         tokens,
@@ -288,6 +297,7 @@ fn feed_forward_backward(
         &mut scratch.gradient,
         Write::Add,
     );
+    scratch.clock.lap(Part::Linear);
     pack_inputs(tokens, &layer.outer, &kept.inner, &mut scratch.first_panels);
     pack_inputs(
         tokens,
@@ -295,9 +305,11 @@ fn feed_forward_backward(
         &kept.middle,
         &mut scratch.second_panels,
     );
+    scratch.clock.lap(Part::WeightGradients);
     let mut lent = backward
         .tickets
         .wait(feed_forward_block(index), backward.turn);
+    scratch.clock.lap(Part::Waiting);
     let norm = &layer.feed_forward_norm;
     vectorised(AddInto {
         target: lent.at(&norm.scale),
@@ -332,6 +344,7 @@ fn feed_forward_backward(
         inner_bias,
         &mut lent,
     );
+    scratch.clock.lap(Part::WeightGradients);
 }
 
 /// `scratch.gradient`: from the states between the layer's blocks to its input.
@@ -360,6 +373,7 @@ fn attention_backward(
         scale_gradient: &mut scratch.scale,
         shift_gradient: &mut scratch.shift,
     });
+    scratch.clock.lap(Part::Normalisation);
     let panels = backward.weights.panels(index, Product::AttentionOutput);
     scratch.target_gradient.resize(tokens * hidden);
     apply_backward(
@@ -370,6 +384,7 @@ fn attention_backward(
         &mut scratch.target_gradient,
         Write::Replace,
     );
+    scratch.clock.lap(Part::Linear);
     attention::backward(
         context.attention(shard, index),
         &kept.projected,
@@ -378,6 +393,7 @@ fn attention_backward(
         &mut scratch.wide,
         &mut scratch.attention,
     );
+    scratch.clock.lap(Part::Attention);
     vectorised(ColumnSums {
         values: &scratch.wide,
         sums: &mut scratch.inner_bias,
@@ -391,6 +407,7 @@ fn attention_backward(
         &mut scratch.gradient,
         Write::Add,
     );
+    scratch.clock.lap(Part::Linear);
     pack_inputs(
         tokens,
         &layer.attention_output,
@@ -398,7 +415,9 @@ fn attention_backward(
         &mut scratch.first_panels,
     );
     pack_inputs(tokens, &layer.projection, input, &mut scratch.second_panels);
+    scratch.clock.lap(Part::WeightGradients);
     let mut lent = backward.tickets.wait(attention_block(index), backward.turn);
+    scratch.clock.lap(Part::Waiting);
     let norm = &layer.attention_norm;
     vectorised(AddInto {
         target: lent.at(&norm.scale),
@@ -433,4 +452,5 @@ fn attention_backward(
         inner_bias,
         &mut lent,
     );
+    scratch.clock.lap(Part::WeightGradients);
 }

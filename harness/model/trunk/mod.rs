@@ -2,8 +2,10 @@
 //! et al. 2017). Here what passes share and keep, and the forward; the backward is written out in `backward`.
 
 mod backward;
+mod clock;
 
 pub use backward::{Backward, backward, gradient_blocks, language_model_loss, start_gradient};
+pub use clock::{Clock, Part};
 
 use std::ops::Range;
 
@@ -186,6 +188,7 @@ pub struct Scratch {
     shift: Buffer,
     target_states: Buffer,
     target_gradient: Buffer,
+    pub clock: Clock,
 }
 
 /// Runs the embeddings and the first `depth` layers.
@@ -196,6 +199,7 @@ pub fn forward(
     activations: &mut Activations,
     scratch: &mut Scratch,
 ) {
+    scratch.clock.start();
     let rows = shard.rows();
     let hidden = context.shape.settings.hidden;
     let tokens = rows.len();
@@ -230,6 +234,7 @@ pub fn forward(
         inverse: embedding_inverse,
         out: &mut states[0],
     });
+    scratch.clock.lap(Part::Embeddings);
     let (kept_states, kept_layers) = (states.len(), layers.len());
     for layer in 0..depth {
         let (from, to) = (layer % kept_states, (layer + 1) % kept_states);
@@ -289,6 +294,7 @@ fn layer_forward(
         &mut kept.projected,
         Write::Add,
     );
+    scratch.clock.lap(Part::Linear);
     attention::forward(
         context.attention(shard, index),
         &kept.projected,
@@ -296,6 +302,7 @@ fn layer_forward(
         &mut kept.context,
         &mut scratch.attention,
     );
+    scratch.clock.lap(Part::Attention);
     let panels = weights.panels(index, Product::AttentionOutput);
     apply(
         tokens,
@@ -305,6 +312,7 @@ fn layer_forward(
         &mut scratch.update,
         Write::Replace,
     );
+    scratch.clock.lap(Part::Linear);
     vectorised(NormaliseResidual {
         residual: input,
         update: &scratch.update,
@@ -317,6 +325,7 @@ fn layer_forward(
         inverse: &mut kept.attention_inverse,
         out: &mut kept.middle,
     });
+    scratch.clock.lap(Part::Normalisation);
     let panels = weights.panels(index, Product::Inner);
     apply(
         tokens,
@@ -326,11 +335,13 @@ fn layer_forward(
         &mut kept.inner,
         Write::Replace,
     );
+    scratch.clock.lap(Part::Linear);
     vectorised(Gelu {
         values: &mut kept.inner,
         slopes: &mut kept.slopes,
         bias: context.of(&layer.inner.bias),
     });
+    scratch.clock.lap(Part::Activation);
     let panels = weights.panels(index, Product::Outer);
     apply(
         tokens,
@@ -340,6 +351,7 @@ fn layer_forward(
         &mut scratch.update,
         Write::Replace,
     );
+    scratch.clock.lap(Part::Linear);
     vectorised(NormaliseResidual {
         residual: &kept.middle,
         update: &scratch.update,
@@ -352,6 +364,7 @@ fn layer_forward(
         inverse: &mut kept.outer_inverse,
         out: output,
     });
+    scratch.clock.lap(Part::Normalisation);
 }
 
 /// out (+)= input . weight^T

@@ -1,0 +1,297 @@
+//! `xlt bench`: how fast training and prediction are here, on random tokens of the sizes asked for.
+//!
+//! `benches/peers/` runs the same workloads in PyTorch and in transformers, in turn with this command.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
+use serde::Serialize;
+use serde_json::json;
+
+use super::run::MachineArguments;
+use super::{DONE, exit};
+use crate::data::nli::Label;
+use crate::kernels::Device;
+use crate::model::{Direction, Encoder, Model, ModelSettings, Shape};
+use crate::tasks::pair_classification::{Classifier, EncodedPair, predict, train_step};
+use crate::tasks::pooling::Pooling;
+use crate::training::{
+    AdamSettings, Measurement, Schedule, Step, Trainer, Workload, measure, measure_steps,
+};
+
+/// Share of the tokens that masked language modelling predicts (BERT, XLM).
+const MASKED: f64 = 0.15;
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct Arguments {
+    /// What a step does
+    #[arg(long, value_enum, default_value_t = Objective::MaskedLm)]
+    pub objective: Objective,
+    #[arg(long, default_value_t = 4)]
+    pub layers: usize,
+    #[arg(long, default_value_t = 256)]
+    pub hidden: usize,
+    #[arg(long, default_value_t = 4)]
+    pub heads: usize,
+    #[arg(long, default_value_t = 1024)]
+    pub feed_forward: usize,
+    #[arg(long, default_value_t = 8000)]
+    pub vocabulary: usize,
+    /// Sequences of a step
+    #[arg(long, default_value_t = 32)]
+    pub sequences: usize,
+    /// Tokens of a sequence
+    #[arg(long, default_value_t = 64)]
+    pub length: usize,
+    /// A file with the tokens of a sequence in each line, instead of one length for all
+    #[arg(long, value_name = "FILE", conflicts_with = "length")]
+    pub lengths: Option<PathBuf>,
+    /// Dropout, of attention too
+    #[arg(long, default_value_t = 0.1)]
+    pub dropout: f32,
+    /// Steps to measure, after two that are not
+    #[arg(long, default_value_t = 10)]
+    pub steps: usize,
+    #[command(flatten)]
+    pub machine: MachineArguments,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[value(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum Objective {
+    /// Predict 15 % of the tokens from both sides, and update
+    MaskedLm,
+    /// Predict every next token, and update
+    CausalLm,
+    /// Classify sentence pairs, and update
+    Xnli,
+    /// Classify sentence pairs only
+    XnliPrediction,
+}
+
+pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
+    ensure!(
+        arguments.steps > 0,
+        "--steps 0 measures nothing; name at least 1"
+    );
+    ensure!(
+        arguments.sequences > 0,
+        "--sequences 0 is an empty step; name at least 1"
+    );
+    let workload = workload(arguments)?;
+    let device = arguments.machine.device.open(arguments.machine.threads()?);
+    let measured = match arguments.objective {
+        Objective::MaskedLm | Objective::CausalLm => measure(&workload, &device)?,
+        Objective::Xnli => measure_finetuning(&workload, &device)?,
+        Objective::XnliPrediction => measure_prediction(&workload, &device)?,
+    };
+    let memory = peak_memory_bytes();
+    if arguments.json {
+        let object = json!({
+            "objective": arguments.objective,
+            "precision": "f32",
+            "device": device.description(),
+            "threads": device.threads(),
+            "parameters": workload.shape.parameters(),
+            "tokens_per_second": measured.tokens_per_second,
+            "examples_per_second": measured.sequences_per_second,
+            "milliseconds_per_step": measured.milliseconds_per_step,
+            "milliseconds": measured.milliseconds,
+            "gigaflops": measured.gigaflops,
+            "matrix_product_gigaflops": measured.matrix_product_gigaflops,
+            "share_of_matrix_product": measured.share_of_matrix_product,
+            "peak_memory_bytes": memory,
+        });
+        writeln!(output, "{}", serde_json::to_string_pretty(&object)?)?;
+    } else {
+        print(&measured, &workload.shape, &device, memory, output)?;
+    }
+    Ok(exit(DONE))
+}
+
+fn print(
+    measured: &Measurement,
+    shape: &Shape,
+    device: &Device,
+    memory: Option<u64>,
+    output: &mut dyn Write,
+) -> Result<()> {
+    writeln!(output, "{device:?}, {} parameters", shape.parameters())?;
+    writeln!(
+        output,
+        "{:.0} tokens/s, {:.1} sequences/s, {:.1} ms a step",
+        measured.tokens_per_second, measured.sequences_per_second, measured.milliseconds_per_step
+    )?;
+    writeln!(
+        output,
+        "{:.0} GFLOP/s, {:.0} % of the matrix product's {:.0}",
+        measured.gigaflops,
+        100.0 * measured.share_of_matrix_product,
+        measured.matrix_product_gigaflops
+    )?;
+    if let Some(memory) = memory {
+        writeln!(output, "{} MB of memory at most", memory / 1_000_000)?;
+    }
+    for (part, milliseconds) in &measured.milliseconds {
+        writeln!(output, "{part:>18} {milliseconds:8.2} ms")?;
+    }
+    Ok(())
+}
+
+fn workload(arguments: &Arguments) -> Result<Workload> {
+    let lengths = match &arguments.lengths {
+        None => vec![arguments.length],
+        Some(file) => read_lengths(file)?,
+    };
+    let longest = lengths.iter().copied().max().unwrap_or(0);
+    ensure!(
+        lengths.iter().all(|length| *length > 0),
+        "a sequence of no tokens cannot be measured; name lengths of at least 1"
+    );
+    let settings = ModelSettings {
+        layers: arguments.layers,
+        hidden: arguments.hidden,
+        heads: arguments.heads,
+        feed_forward: arguments.feed_forward,
+        positions: longest,
+        dropout: arguments.dropout,
+        attention_dropout: arguments.dropout,
+        language_embeddings: true,
+    };
+    if let Err(problems) = settings.validate() {
+        let list: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        bail!("the model is impossible: {}", list.join(", "));
+    }
+    ensure!(
+        arguments.vocabulary > 0,
+        "--vocabulary 0 leaves nothing to read; name at least 1"
+    );
+    let predicted = match arguments.objective {
+        Objective::MaskedLm => MASKED,
+        Objective::CausalLm => 1.0,
+        Objective::Xnli | Objective::XnliPrediction => 0.0,
+    };
+    Ok(Workload {
+        shape: Shape {
+            settings,
+            vocabulary: arguments.vocabulary,
+            languages: 4,
+        },
+        sequences: arguments.sequences,
+        lengths,
+        predicted,
+        direction: match arguments.objective {
+            Objective::CausalLm => Direction::Causal,
+            _ => Direction::Bidirectional,
+        },
+        steps: arguments.steps,
+    })
+}
+
+fn read_lengths(file: &PathBuf) -> Result<Vec<usize>> {
+    let text =
+        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let lengths = text
+        .lines()
+        .enumerate()
+        .map(|(line, text)| {
+            text.trim().parse().with_context(|| {
+                format!(
+                    "{}:{}: `{text}` is no number of tokens",
+                    file.display(),
+                    line + 1
+                )
+            })
+        })
+        .collect::<Result<Vec<usize>>>()?;
+    ensure!(!lengths.is_empty(), "{} has no lines", file.display());
+    Ok(lengths)
+}
+
+/// Random pairs of the workload's lengths.
+fn pairs(workload: &Workload, step: usize) -> Vec<EncodedPair> {
+    let batch = workload.batch(step);
+    batch
+        .offsets
+        .windows(2)
+        .enumerate()
+        .map(|(item, bounds)| EncodedPair {
+            tokens: batch.tokens[bounds[0] as usize..bounds[1] as usize].to_vec(),
+            language: 0,
+            label: Label::ALL[item % Label::ALL.len()],
+            premise_id: item as u32,
+            item: item as u32,
+            truncated: false,
+        })
+        .collect()
+}
+
+fn step_of(workload: &Workload, step: usize, passes: f64) -> Step {
+    let batch = workload.batch(step);
+    Step {
+        tokens: batch.token_count(),
+        operations: passes * workload.layer_operations(&batch),
+    }
+}
+
+fn classifier(workload: &Workload) -> Result<Classifier> {
+    Classifier::initialise(workload.shape.settings.hidden, Pooling::First, 0.0, 1)
+}
+
+fn measure_finetuning(workload: &Workload, device: &Device) -> Result<Measurement> {
+    // XLM's optimizer for fine-tuning; the rates do not matter here.
+    let adam = AdamSettings {
+        learning_rate: 1e-5,
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        weight_decay: 0.0,
+        clip: None,
+        schedule: Schedule::Constant,
+    };
+    let model = Model::initialise(&workload.shape, 1);
+    let mut trainer = Trainer::new(model, &adam, workload.steps as u64 + 2, device, 1)?;
+    classifier(workload)?.add_to(&mut trainer, 1e-5)?;
+    let step = |trainer: &mut Trainer, number: usize, _: &mut BTreeMap<&'static str, Duration>| {
+        let pairs = pairs(workload, number);
+        let chosen: Vec<&EncodedPair> = pairs.iter().collect();
+        train_step(trainer, &chosen, Pooling::First, 0.0, (1, number as u64))?;
+        Ok(step_of(workload, number, 3.0))
+    };
+    measure_steps(workload, device, &mut trainer, step, |trainer| {
+        trainer.encoder().take_times()
+    })
+}
+
+fn measure_prediction(workload: &Workload, device: &Device) -> Result<Measurement> {
+    let classifier = classifier(workload)?;
+    let mut encoder = Encoder::new(Model::initialise(&workload.shape, 1), device);
+    let step =
+        |encoder: &mut Encoder, number: usize, parts: &mut BTreeMap<&'static str, Duration>| {
+            let pairs = pairs(workload, number);
+            let start = Instant::now();
+            predict(encoder, &classifier, &pairs)?;
+            *parts.entry("all").or_default() += start.elapsed();
+            Ok(step_of(workload, number, 1.0))
+        };
+    measure_steps(workload, device, &mut encoder, step, Encoder::take_times)
+}
+
+/// The most memory this process has held; Linux tells.
+fn peak_memory_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(1024 * kibibytes)
+}
