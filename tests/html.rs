@@ -47,7 +47,7 @@ pub fn files(results: &Results, claims: &[Claim], tables: &[Table]) -> BTreeMap<
         anchors: &Anchors::default(),
         profile_is_paper: false,
     };
-    render(&input).unwrap()
+    render(&input).unwrap().0
 }
 
 fn page(results: &Results, claims: &[Claim], tables: &[Table]) -> String {

@@ -340,10 +340,10 @@ fn with_report(action: impl FnOnce(&std::path::Path, &Results, &BTreeMap<String,
         anchors: &anchors,
         profile_is_paper: false,
     };
-    let rendered = report::render(&input).unwrap();
+    let rendered = report::render(&input).unwrap().0;
     assert_eq!(
         rendered,
-        report::render(&input).unwrap(),
+        report::render(&input).unwrap().0,
         "the same input gives the same bytes"
     );
     let outer = tempfile::tempdir().unwrap();

@@ -8,10 +8,10 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::{DONE, STALE, StudyArguments, command_line, exit};
-use crate::report::claims::{Judgement, judge};
+use crate::report::claims::Judgement;
 use crate::report::collect::settings_fingerprint;
 use crate::report::results::Results;
-use crate::report::{self, ReportInput, Stale};
+use crate::report::{self, Files, ReportInput, Stale};
 use crate::spec::Study;
 use crate::spec::settings::Scale;
 
@@ -23,9 +23,6 @@ pub struct Arguments {
     #[arg(long)]
     pub check: bool,
 }
-
-/// Generated files: path below the results folder and bytes.
-type Files = BTreeMap<String, Vec<u8>>;
 
 /// What tables and plots call variants.
 pub fn labels(study: &Study) -> BTreeMap<String, String> {
@@ -47,7 +44,7 @@ pub fn rendered(study: &Study, results: &Results) -> Result<(Files, Vec<Judgemen
         anchors: &study.anchors,
         profile_is_paper: study.scale == Scale::Paper,
     };
-    Ok((report::render(&input)?, judge(&input)?))
+    report::render(&input)
 }
 
 pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {

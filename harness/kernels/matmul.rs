@@ -15,8 +15,8 @@ use super::lanes::{Kernel, LANES, Lanes, SINGLE_VECTOR_ROWS, vectorised};
 pub const PANEL: usize = 2 * LANES;
 
 /// Rows of the left operand and of the output that meet all panels before the next come: half of a second-level cache
-/// of 512 KiB for depths of 512, and whole tiles of six or eight rows.
-const BLOCK_ROWS: usize = 96;
+/// of 512 KiB for depths of 256, and whole tiles of six or eight rows. Chosen by measurement.
+const BLOCK_ROWS: usize = 192;
 
 /// Panels of at most this many values stay in the cache themselves: rows are then taken a tile at a time, so that the
 /// output is written line after line. Chosen by measurement.
@@ -198,12 +198,38 @@ pub fn multiply(
     out_stride: usize,
     write: Write,
 ) {
+    multiply_lines(
+        rows,
+        0..depth,
+        columns,
+        left,
+        panels,
+        depth,
+        out,
+        out_stride,
+        write,
+    );
+}
+
+/// As [`multiply`] with some consecutive lines of panels that have `stored` lines each.
+#[allow(clippy::too_many_arguments)]
+pub fn multiply_lines(
+    rows: usize,
+    lines: Range<usize>,
+    columns: usize,
+    left: Matrix,
+    panels: &[f32],
+    stored: usize,
+    out: &mut [f32],
+    out_stride: usize,
+    write: Write,
+) {
     if rows == 0 || columns == 0 {
         return;
     }
-    assert!(left.holds(rows, depth), "left operand too short");
+    assert!(left.holds(rows, lines.len()), "left operand too short");
     assert!(
-        panels.len() >= packed_length(depth, columns),
+        lines.end <= stored && panels.len() >= packed_length(stored, columns),
         "panels too short"
     );
     assert!(
@@ -212,10 +238,12 @@ pub fn multiply(
     );
     vectorised(Multiply {
         rows,
-        depth,
+        depth: lines.len(),
         columns,
         left,
         panels,
+        stored,
+        first_line: lines.start,
         out,
         out_stride,
         write,
@@ -228,6 +256,9 @@ struct Multiply<'a> {
     columns: usize,
     left: Matrix<'a>,
     panels: &'a [f32],
+    /// Lines of a panel, and the first that is used.
+    stored: usize,
+    first_line: usize,
     out: &'a mut [f32],
     out_stride: usize,
     write: Write,
@@ -299,7 +330,8 @@ impl Multiply<'_> {
         let (panels, columns) = (self.panels, self.columns);
         let mut column = 0;
         while column < columns {
-            let (start, width) = panel(self.depth, columns, column);
+            let (start, width) = panel(self.stored, columns, column);
+            let start = start + self.first_line * width;
             let target = |first: usize, vectors: usize| Target {
                 panel: panels[start + first..].as_ptr(),
                 line: width,
@@ -566,6 +598,8 @@ mod tests {
             columns,
             left: Matrix::rows(&a, depth),
             panels: &panels,
+            stored: depth,
+            first_line: 0,
             out,
             out_stride: columns,
             write: Write::Replace,

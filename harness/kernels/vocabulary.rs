@@ -5,7 +5,7 @@
 
 use super::buffer::Buffer;
 use super::lanes::{Kernel, LANES, exp, vectorised};
-use super::matmul::{Matrix, PANEL, Write, multiply, pack, packed_length};
+use super::matmul::{Matrix, PANEL, Write, multiply, multiply_lines, pack, packed_length};
 
 /// Values in a block of logits that we aim at: 4 MiB per thread.
 const BLOCK: usize = 1 << 20;
@@ -30,6 +30,7 @@ pub struct VocabularyScratch {
     logits: Buffer,
     panels: Buffer,
     transposed: Buffer,
+    /// States packed as right operands, a panel of targets behind the other.
     sums: Buffer,
 }
 
@@ -211,31 +212,25 @@ pub fn states_gradient(
     scratch: &mut VocabularyScratch,
 ) {
     let (hidden, vocabulary) = (output.hidden, output.bias.len());
-    scratch
-        .transposed
-        .clear_to(hidden * count.next_multiple_of(LANES));
+    let padded = count.next_multiple_of(LANES);
+    scratch.transposed.clear_to(hidden * padded);
     for first_row in (0..vocabulary).step_by(TABLE_ROWS) {
         let rows = TABLE_ROWS.min(vocabulary - first_row);
-        for (first, width) in panels(count) {
-            multiply(
-                hidden,
-                rows,
-                width,
-                Matrix::columns(&output.table[first_row * hidden..], hidden),
-                &scratch.logits[first * vocabulary + first_row * width..],
-                &mut scratch.transposed[first * hidden..],
-                width,
-                Write::Add,
-            );
-        }
+        multiply_lines(
+            hidden,
+            first_row..first_row + rows,
+            padded,
+            Matrix::columns(&output.table[first_row * hidden..], hidden),
+            &scratch.logits,
+            vocabulary,
+            &mut scratch.transposed,
+            padded,
+            Write::Add,
+        );
     }
-    for (first, width) in panels(count) {
-        let panel = &scratch.transposed[first * hidden..(first + width) * hidden];
-        for target in first..count.min(first + width) {
-            let row = &mut states_gradient[target * hidden..(target + 1) * hidden];
-            for (value, line) in row.iter_mut().zip(panel.chunks_exact(width)) {
-                *value = line[target - first];
-            }
+    for (target, row) in states_gradient.chunks_exact_mut(hidden).enumerate() {
+        for (value, line) in row.iter_mut().zip(scratch.transposed.chunks_exact(padded)) {
+            *value = line[target];
         }
     }
 }
@@ -250,31 +245,34 @@ pub fn add_table_gradient(
     scratch: &mut VocabularyScratch,
 ) {
     let (hidden, vocabulary) = (output.hidden, output.bias.len());
-    scratch.sums.resize(packed_length(PANEL, hidden));
-    for (first, width) in panels(count) {
-        let used = width.min(count - first);
-        let logits = &scratch.logits[first * vocabulary..(first + width) * vocabulary];
-        pack(
-            Matrix::rows(&states[first * hidden..], hidden),
-            used,
-            hidden,
-            &mut scratch.sums,
-        );
-        multiply(
-            vocabulary,
-            used,
-            hidden,
-            Matrix::rows(logits, width),
-            &scratch.sums,
-            table_gradient,
-            hidden,
-            Write::Add,
-        );
-        vectorised(RowSums {
-            values: logits,
-            width,
-            sums: bias_gradient,
-        });
+    let whole = packed_length(PANEL, hidden);
+    scratch.sums.resize(count.div_ceil(PANEL) * whole);
+    for ((first, width), packed) in panels(count).zip(scratch.sums.chunks_exact_mut(whole)) {
+        let states = Matrix::rows(&states[first * hidden..], hidden);
+        pack(states, width.min(count - first), hidden, packed);
+    }
+    // Rows of the table stay in the cache while all panels add to them.
+    for first_row in (0..vocabulary).step_by(TABLE_ROWS) {
+        let rows = first_row..vocabulary.min(first_row + TABLE_ROWS);
+        for ((first, width), packed) in panels(count).zip(scratch.sums.chunks_exact(whole)) {
+            let logits =
+                &scratch.logits[first * vocabulary + rows.start * width..][..rows.len() * width];
+            multiply(
+                rows.len(),
+                width.min(count - first),
+                hidden,
+                Matrix::rows(logits, width),
+                packed,
+                &mut table_gradient[rows.start * hidden..],
+                hidden,
+                Write::Add,
+            );
+            vectorised(RowSums {
+                values: logits,
+                width,
+                sums: &mut bias_gradient[rows.clone()],
+            });
+        }
     }
 }
 

@@ -13,6 +13,7 @@ pub mod parameters;
 pub mod settings;
 pub mod shards;
 pub mod tickets;
+pub mod trainable;
 pub mod trunk;
 pub mod weights;
 

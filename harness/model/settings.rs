@@ -111,13 +111,13 @@ impl Shape {
             .sum()
     }
 
-    /// Floating-point operations of a training step per token of a sequence of `length`, every position predicted:
-    /// two per weight and pass, with one forward and two backward passes. An upper estimate for masked models.
-    pub fn training_flops_per_token(&self, length: usize) -> f64 {
+    /// Floating-point operations of a training step per token of a sequence of `length`, of which the share `predicted`
+    /// (0 to 1) passes through the output layer: two per weight and pass, with one forward and two backward passes.
+    pub fn training_flops_per_token(&self, length: usize, predicted: f64) -> f64 {
         let s = &self.settings;
         let linear = s.layers * (4 * s.hidden * s.hidden + 2 * s.hidden * s.feed_forward);
         let attention = 2 * s.layers * length * s.hidden;
-        6.0 * (linear + attention + self.vocabulary * s.hidden) as f64
+        6.0 * ((linear + attention) as f64 + predicted * (self.vocabulary * s.hidden) as f64)
     }
 
     /// Bytes that a training step over `tokens` tokens of one shard holds: parameters, gradient, two moments,

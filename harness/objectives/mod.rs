@@ -59,6 +59,14 @@ impl ObjectiveSettings {
         }
     }
 
+    /// Share of a batch's tokens that are predicted, 0 to 1.
+    pub fn predicted_share(&self) -> f64 {
+        match self {
+            Self::MaskedLm { rate, .. } | Self::TranslationLm { rate, .. } => *rate,
+            Self::CausalLm => 1.0,
+        }
+    }
+
     pub fn uses_parallel_text(&self) -> bool {
         matches!(self, Self::TranslationLm { .. })
     }

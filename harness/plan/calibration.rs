@@ -12,8 +12,9 @@ use crate::training::{Workload, measure};
 
 /// Small models do less per second than large ones: a rate is measured at the hidden size that is nearest in ratio.
 const HIDDEN_SIZES: [usize; 2] = [64, 256];
-/// Tokens of each of the sequences measured.
+/// Tokens of each of the sequences measured, and the share of them that is predicted.
 const LENGTH: usize = 64;
+const PREDICTED: f64 = 0.15;
 
 /// Floating-point operations of training per second at a hidden size, as [`Shape::training_flops_per_token`] counts them.
 /// `file` remembers the rates of devices; losing it costs a second.
@@ -53,12 +54,12 @@ pub fn operations_per_second(device: &Device, hidden: usize, file: &Path) -> Res
         vocabulary: 8 * size,
         languages: 2,
     };
-    let per_token = shape.training_flops_per_token(LENGTH);
+    let per_token = shape.training_flops_per_token(LENGTH, PREDICTED);
     let workload = Workload {
         shape,
         sequences: 32,
         lengths: vec![LENGTH],
-        predicted: 0.15,
+        predicted: PREDICTED,
         direction: Direction::Bidirectional,
         steps: 7,
     };

@@ -35,7 +35,7 @@ pub fn pretraining(settings: &Settings, pretrain: &PretrainSettings) -> Estimate
         parameters: shape.parameters() as u64,
         tokens,
         floating_point_operations: tokens as f64
-            * shape.training_flops_per_token(pretrain.stream_length),
+            * shape.training_flops_per_token(pretrain.stream_length, pretrain.predicted_share()),
         peak_memory_bytes: shape.training_bytes(pretrain.tokens_per_batch),
     }
 }
@@ -49,7 +49,7 @@ pub fn finetuning(settings: &Settings) -> Estimate {
         parameters: shape.parameters() as u64,
         tokens,
         floating_point_operations: tokens as f64
-            * shape.training_flops_per_token(TOKENS_PER_PAIR as usize),
+            * shape.training_flops_per_token(TOKENS_PER_PAIR as usize, 0.0),
         peak_memory_bytes: shape.training_bytes(largest_batch * TOKENS_PER_PAIR as usize),
     }
 }

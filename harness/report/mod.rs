@@ -44,9 +44,12 @@ pub struct ReportInput<'a> {
     pub profile_is_paper: bool,
 }
 
-/// Every generated file: its path below the results folder (`/` between parts; the notebook's leads out of it with
+/// Generated files: the path of each below the results folder (`/` between parts; the notebook's leads out of it with
 /// `../`) and its bytes.
-pub fn render(input: &ReportInput) -> Result<BTreeMap<String, Vec<u8>>> {
+pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// Every generated file, and the verdicts.
+pub fn render(input: &ReportInput) -> Result<(Files, Vec<claims::Judgement>)> {
     let mut files = BTreeMap::new();
     let summary = summary::Summary::new(input.results);
     let mut layouts = Vec::with_capacity(input.tables.len());
@@ -80,7 +83,7 @@ pub fn render(input: &ReportInput) -> Result<BTreeMap<String, Vec<u8>>> {
         notebook::path(manifest),
         notebook::notebook(manifest)?.into_bytes(),
     );
-    Ok(files)
+    Ok((files, judgements))
 }
 
 /// Writes the files that differ, all or none, as far as a file system can promise it: first each beside its place, then all into place. An
@@ -125,7 +128,7 @@ pub fn write_whole<'a>(
 }
 
 /// Writes the generated files, and removes what an earlier report left in [`GENERATED_FOLDERS`].
-pub fn write(folder: &Path, rendered: &BTreeMap<String, Vec<u8>>) -> Result<()> {
+pub fn write(folder: &Path, rendered: &Files) -> Result<()> {
     write_whole(
         folder,
         rendered

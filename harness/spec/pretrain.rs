@@ -150,6 +150,15 @@ impl PretrainSettings {
         problems
     }
 
+    /// Mean share of a batch's tokens that are predicted, 0 to 1.
+    pub fn predicted_share(&self) -> f64 {
+        let shares = self
+            .objectives
+            .iter()
+            .map(ObjectiveSettings::predicted_share);
+        shares.sum::<f64>() / self.objectives.len().max(1) as f64
+    }
+
     /// Whether an objective needs sentence pairs.
     pub fn uses_parallel_text(&self) -> bool {
         self.objectives

@@ -257,7 +257,14 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
                 pairs[order.at(update * settings.batch_size as u64 + offset, pairs.len())]
             })
             .collect();
-        position.loss += train_step(&mut trainer, &chosen, settings.pooling, settings.head_dropout, (settings.seed, update)).map_err(|error| {
+        position.loss += train_step(
+            &mut trainer,
+            &chosen,
+            settings.pooling,
+            settings.head_dropout,
+            (settings.seed, update),
+        )
+        .map_err(|error| {
             let files = || {
                 let position = serde_json::to_value(&position).unwrap_or_default();
                 let batch = divergence::batch_json(&pack(chosen.iter().copied()));
@@ -271,8 +278,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
             let epoch = position.updates / updates_per_epoch;
             let mut correct = BTreeMap::new();
             for (language, pairs) in &dev {
-                let predicted =
-                    predict(trainer.encoder(), &classifier(&trainer)?, pairs)?;
+                let predicted = predict(trainer.encoder(), &classifier(&trainer)?, pairs)?;
                 let right = predicted
                     .iter()
                     .zip(pairs)

@@ -165,21 +165,20 @@ pub fn measure(workload: &Workload, device: &Device) -> Result<Measurement> {
     let model = Model::initialise(shape, 1);
     let total = (workload.steps + WARM_UP) as u64;
     let mut trainer = Trainer::new(model, &settings, total, device, 1)?;
-    let step = |trainer: &mut Trainer,
-                number: usize,
-                parts: &mut BTreeMap<&'static str, Duration>| {
-        let input = workload.language_model_batch(number);
-        let targets = input.targets.labels.len();
-        trainer.accumulate_language_model(std::slice::from_ref(&input), 1.0)?;
-        let start = Instant::now();
-        trainer.apply(targets.max(1) as f64)?;
-        *parts.entry("update").or_default() += start.elapsed();
-        let vocabulary = 2 * targets * shape.vocabulary * shape.settings.hidden;
-        Ok(Step {
-            tokens: input.batch.token_count(),
-            operations: 3.0 * (workload.layer_operations(&input.batch) + vocabulary as f64),
-        })
-    };
+    let step =
+        |trainer: &mut Trainer, number: usize, parts: &mut BTreeMap<&'static str, Duration>| {
+            let input = workload.language_model_batch(number);
+            let targets = input.targets.labels.len();
+            trainer.accumulate_language_model(std::slice::from_ref(&input), 1.0)?;
+            let start = Instant::now();
+            trainer.apply(targets.max(1) as f64)?;
+            *parts.entry("update").or_default() += start.elapsed();
+            let vocabulary = 2 * targets * shape.vocabulary * shape.settings.hidden;
+            Ok(Step {
+                tokens: input.batch.token_count(),
+                operations: 3.0 * (workload.layer_operations(&input.batch) + vocabulary as f64),
+            })
+        };
     measure_steps(workload, device, &mut trainer, step, |trainer| {
         trainer.encoder().take_times()
     })
@@ -201,9 +200,8 @@ pub fn matrix_product_rate(device: &Device) -> f64 {
             let start = Instant::now();
             device.pool().each(threads, |thread| {
                 // Safety: each task has its own part.
-                let out = unsafe {
-                    parts.range(thread * rows * columns..(thread + 1) * rows * columns)
-                };
+                let out =
+                    unsafe { parts.range(thread * rows * columns..(thread + 1) * rows * columns) };
                 multiply(
                     rows,
                     depth,

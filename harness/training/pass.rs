@@ -181,6 +181,7 @@ impl Trainer {
                     tickets: &tickets,
                     turn,
                     depth,
+                    trainable: &self.trainable,
                 };
                 // Safety: shards do not share rows.
                 let embedding = unsafe { embedding_gradient.range(range.clone()) };
@@ -202,8 +203,9 @@ impl Trainer {
         Ok(())
     }
 
-    /// Candle's backward of a scalar `loss`, then through the trunk for every pass it was computed from, and to the
-    /// head parameters. Returns the loss; errs with [`NotFinite`] before anything is added.
+    /// Candle's backward of a scalar `loss`, then through the trunk for every pass it was computed from, to the head
+    /// parameters, and to the parameters lent by [`Trainer::parameter`]. Returns the loss; errs with [`NotFinite`] before
+    /// anything is added.
     pub fn backward_loss(&mut self, passes: Vec<Pass>, loss: &Tensor) -> Result<f64> {
         let value = f64::from(loss.to_scalar::<f32>().context("a loss must be one f32")?);
         if !value.is_finite() {
@@ -217,6 +219,7 @@ impl Trainer {
         }
         let gradients = loss.backward()?;
         self.accumulate_head_gradients(&gradients)?;
+        self.accumulate_lent_gradients(&gradients)?;
         for pass in passes {
             let taps: Vec<(Tap, Tensor)> = pass
                 .taps

@@ -25,6 +25,9 @@ struct Record {
     /// Learning rates of head parameters.
     heads: BTreeMap<String, f64>,
     update: u64,
+    /// Updates of parameters that have had fewer: they were frozen for a while.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    own_updates: BTreeMap<String, u64>,
 }
 
 impl Trainer {
@@ -41,6 +44,15 @@ impl Trainer {
                 .map(|(name, head)| (name.clone(), head.learning_rate))
                 .collect(),
             update: self.update,
+            own_updates: self
+                .model()
+                .layout()
+                .entries
+                .iter()
+                .zip(&self.own_updates)
+                .filter(|(_, own)| **own != self.update)
+                .map(|(entry, own)| (entry.name.clone(), *own))
+                .collect(),
         }
     }
 
@@ -129,6 +141,13 @@ impl Trainer {
             head.publish()?;
         }
         self.update = record.update;
+        let layout = self.encoder.model().layout();
+        for (entry, own) in layout.entries.iter().zip(&mut self.own_updates) {
+            *own = *record
+                .own_updates
+                .get(&entry.name)
+                .unwrap_or(&record.update);
+        }
         Ok(())
     }
 }

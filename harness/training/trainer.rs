@@ -1,23 +1,26 @@
 //! The trainer: a model with its gradient, moments and heads, and the steps that change them.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Result, ensure};
-use candle_core::Tensor;
+use anyhow::{Context, Result, ensure};
 use candle_core::backprop::GradStore;
+use candle_core::{Tensor, Var};
 
-use super::heads::Heads;
+use super::heads::{Heads, values_of};
 use super::settings::AdamSettings;
 use crate::kernels::Device;
 use crate::kernels::adam::{Adam, CHUNK, SumOfSquares, Update};
 use crate::kernels::buffer::{Buffer, Parts};
 use crate::kernels::embedding::Scatter;
 use crate::kernels::lanes::vectorised;
+use crate::kernels::normalise::AddInto;
 use crate::model::encoder::targets_of;
 use crate::model::parameters::PAD;
 use crate::model::shards::{partition, shard_tokens};
 use crate::model::tickets::Tickets;
+use crate::model::trainable::Trainable;
 use crate::model::trunk::{self, Activations, Backward, Shard, Stream, gradient_blocks};
 use crate::model::{Batch, Direction, Encoder, LanguageModelBatch, LossSum, Model, Shape, Tap};
 use crate::random;
@@ -82,6 +85,11 @@ pub struct Trainer {
     pub(super) embedding_gradient: Buffer,
     pub(super) stream_key: u64,
     pub(super) activations: Mutex<Vec<Activations>>,
+    pub(super) trainable: Trainable,
+    /// Updates that each parameter of the layout has had, for Adam's bias correction.
+    pub(super) own_updates: Vec<u64>,
+    /// Parameters of the trunk that a head computes with, until the update.
+    lent: BTreeMap<String, Var>,
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -105,6 +113,8 @@ impl Trainer {
             );
         }
         let length = model.layout().length;
+        let trainable = Trainable::except(model.layout(), |_| false);
+        let own_updates = vec![0; model.layout().entries.len()];
         Ok(Trainer {
             encoder: Encoder::new(model, device),
             settings: settings.clone(),
@@ -119,7 +129,55 @@ impl Trainer {
             embedding_gradient: Buffer::default(),
             stream_key: random::key(seed, "dropout"),
             activations: Mutex::default(),
+            trainable,
+            own_updates,
+            lent: BTreeMap::new(),
         })
+    }
+
+    /// Freezes the parameters that `frozen` names, and trains all others from now on. A frozen parameter keeps its moments,
+    /// and what its gradient would cost is saved where a whole block is frozen.
+    pub fn freeze(&mut self, frozen: impl Fn(&str) -> bool) {
+        self.trainable = Trainable::except(self.model().layout(), frozen);
+        self.clear_gradients();
+    }
+
+    /// A parameter of the trunk as a candle variable, to compute a loss with (an output tied to the token table, say): what
+    /// the loss contributes to its gradient enters in [`Trainer::backward_loss`]. It holds the values of now; ask again
+    /// after an update.
+    pub fn parameter(&mut self, name: &str) -> Result<Tensor> {
+        if let Some(variable) = self.lent.get(name) {
+            return Ok(variable.as_tensor().clone());
+        }
+        let entries = &self.encoder.model().layout().entries;
+        let entry = entries
+            .iter()
+            .find(|entry| entry.name == name)
+            .with_context(|| format!("the trunk has no parameter `{name}`"))?;
+        let values = &self.encoder.model().values()[entry.range.clone()];
+        let variable = Var::from_slice(values, entry.dims.as_slice(), self.device().candle())?;
+        let tensor = variable.as_tensor().clone();
+        self.lent.insert(name.to_owned(), variable);
+        Ok(tensor)
+    }
+
+    /// Adds what `gradients` holds for lent parameters.
+    pub(super) fn accumulate_lent_gradients(&mut self, gradients: &GradStore) -> Result<()> {
+        for (name, variable) in &self.lent {
+            let Some(gradient) = gradients.get(variable.as_tensor()) else {
+                continue;
+            };
+            let entries = &self.encoder.model().layout().entries;
+            if let Some(entry) = entries.iter().find(|entry| entry.name == *name) {
+                let values = values_of(gradient, &entry.dims)
+                    .with_context(|| format!("gradient of `{name}`"))?;
+                vectorised(AddInto {
+                    target: &mut self.gradient[entry.range.clone()],
+                    source: &values,
+                });
+            }
+        }
+        Ok(())
     }
 
     pub fn model(&self) -> &Model {
@@ -246,6 +304,7 @@ impl Trainer {
                     tickets: &tickets,
                     turn,
                     depth,
+                    trainable: &self.trainable,
                 };
                 let rows = shard.rows();
                 let (indices, labels) = targets_of(&input.targets, &rows);
@@ -325,6 +384,7 @@ impl Trainer {
             "gradients cannot be divided by {divisor}; count the targets"
         );
         let update = self.update + 1;
+        self.clear_frozen_gradients();
         let gradient_norm = self.gradient_norm() / divisor;
         if !gradient_norm.is_finite() {
             self.clear_gradients();
@@ -343,40 +403,48 @@ impl Trainer {
         let learning_rate = self.settings.learning_rate_at(update, self.total_updates);
         let s = &self.settings;
         // Differs: XLM adds epsilon before the bias correction of the second moment; this is PyTorch's AdamW.
-        let numbers = Update {
+        let numbers = |own: u64| Update {
             learning_rate: learning_rate as f32,
             beta1: s.beta1 as f32,
             beta2: s.beta2 as f32,
             epsilon: s.epsilon as f32,
             weight_decay: s.weight_decay as f32,
-            correction1: (1.0 / (1.0 - s.beta1.powf(update as f64))) as f32,
-            correction2: (1.0 / (1.0 - s.beta2.powf(update as f64))).sqrt() as f32,
+            correction1: (1.0 / (1.0 - s.beta1.powf(own as f64))) as f32,
+            correction2: (1.0 / (1.0 - s.beta2.powf(own as f64))).sqrt() as f32,
             gradient_scale: (clipping / divisor) as f32,
         };
         self.heads
-            .update(numbers, learning_rate / s.learning_rate)?;
+            .update(numbers(update), learning_rate / s.learning_rate)?;
         let device = self.encoder.device().clone();
-        let values = self.encoder.values_mut();
-        let length = values.len();
+        let groups = self.trained_groups();
         let [values, gradient, first, second] = [
-            values,
+            self.encoder.values_mut(),
             &mut self.gradient,
             &mut self.first,
             &mut self.second,
         ]
         .map(Parts::new);
-        each_chunk(&device, length, |_, range| {
-            // Safety: chunks do not overlap.
-            unsafe {
-                vectorised(Adam {
-                    update: numbers,
-                    parameters: values.range(range.clone()),
-                    gradient: gradient.range(range.clone()),
-                    first: first.range(range.clone()),
-                    second: second.range(range),
-                });
-            }
-        });
+        for (group, own) in groups {
+            let numbers = numbers(own);
+            each_chunk(&device, group.len(), |_, range| {
+                let range = group.start + range.start..group.start + range.end;
+                // Safety: groups do not overlap, nor do chunks.
+                unsafe {
+                    vectorised(Adam {
+                        update: numbers,
+                        parameters: values.range(range.clone()),
+                        gradient: gradient.range(range.clone()),
+                        first: first.range(range.clone()),
+                        second: second.range(range),
+                    });
+                }
+            });
+        }
+        let trained = self.trainable.entries(self.encoder.model().layout());
+        for ((_, trained), own) in trained.zip(&mut self.own_updates) {
+            *own += u64::from(trained);
+        }
+        self.lent.clear();
         self.update = update;
         self.passes = 0;
         Ok(UpdateReport {
@@ -386,8 +454,38 @@ impl Trainer {
         })
     }
 
+    /// Trained parameters that lie behind each other and have had as many updates: their range, and the number of the
+    /// coming one. PyTorch's Adam counts for each parameter by itself, too.
+    fn trained_groups(&self) -> Vec<(Range<usize>, u64)> {
+        let layout = self.model().layout();
+        let mut groups: Vec<(Range<usize>, u64)> = Vec::new();
+        let mut before = false;
+        for ((entry, trained), own) in self.trainable.entries(layout).zip(&self.own_updates) {
+            match groups.last_mut() {
+                Some((range, coming)) if trained && before && *coming == own + 1 => {
+                    range.end = entry.range.end;
+                }
+                _ if trained => groups.push((entry.range.clone(), own + 1)),
+                _ => {}
+            }
+            before = trained;
+        }
+        groups
+    }
+
+    /// What blocks that are trained in part have gathered for their frozen parameters.
+    fn clear_frozen_gradients(&mut self) {
+        let layout = self.encoder.model().layout();
+        for (entry, trained) in self.trainable.entries(layout) {
+            if !trained {
+                self.gradient[entry.range.clone()].fill(0.0);
+            }
+        }
+    }
+
     /// Forgets the gradients accumulated since the last update.
     pub fn clear_gradients(&mut self) {
+        self.lent.clear();
         self.gradient.fill(0.0);
         self.heads.clear_gradients();
         self.passes = 0;
@@ -409,6 +507,9 @@ impl Trainer {
 
     /// Adds the gradient of the summed embeddings to the tables, in the order of the tokens; a table per thread.
     pub(super) fn scatter_embeddings(&mut self, batches: &[&Batch]) {
+        if !self.trainable.tables() {
+            return;
+        }
         let encoder = &self.encoder;
         let layout = encoder.model().layout();
         let width = encoder.shape().settings.hidden;

@@ -13,6 +13,7 @@ use crate::kernels::normalise::{AddInto, ColumnSums, NormaliseResidualBackward};
 use crate::kernels::vocabulary::{self, LossSum};
 use crate::model::layout::{Layout, Linear};
 use crate::model::tickets::{Lent, Tickets};
+use crate::model::trainable::Trainable;
 use crate::model::weights::{Product, Weights};
 
 /// Blocks of the gradient as [`Tickets`] count them.
@@ -113,6 +114,7 @@ pub struct Backward<'a> {
     pub turn: usize,
     /// Layers to go back through.
     pub depth: usize,
+    pub trainable: &'a Trainable,
 }
 
 /// Cross-entropy of the shard's targets (`indices` count from the shard's first row). With `backward`, adds the
@@ -152,6 +154,9 @@ pub fn language_model_loss(
             let gradient = &mut scratch.target_gradient[range];
             vocabulary::states_gradient(output, labels.len(), gradient, &mut scratch.vocabulary);
             scratch.clock.lap(Part::Vocabulary);
+            if !backward.trainable.block(OUTPUT_BLOCK) {
+                continue;
+            }
             let lent =
                 lent.get_or_insert_with(|| backward.tickets.wait(OUTPUT_BLOCK, backward.turn));
             scratch.clock.lap(Part::Waiting);
@@ -168,8 +173,10 @@ pub fn language_model_loss(
         }
     }
     if let Some((backward, _)) = backward {
-        // A shard without targets passes its turn on.
-        drop(lent.unwrap_or_else(|| backward.tickets.wait(OUTPUT_BLOCK, backward.turn)));
+        if backward.trainable.block(OUTPUT_BLOCK) {
+            // A shard without targets passes its turn on.
+            drop(lent.unwrap_or_else(|| backward.tickets.wait(OUTPUT_BLOCK, backward.turn)));
+        }
         scratch.gradient.clear_to(states.len());
         for (row, &index) in scratch.target_gradient.chunks_exact(hidden).zip(&indices) {
             scratch.gradient[index * hidden..(index + 1) * hidden].copy_from_slice(row);
@@ -190,8 +197,9 @@ pub fn start_gradient(gradient: Option<&[f32]>, length: usize, scratch: &mut Scr
     }
 }
 
-/// Goes back from the states after `backward.depth` layers to the embeddings: adds all parameters' gradients, and writes that
-/// of the summed embeddings to `embedding_gradient` [tokens, hidden]. `tap(depth)` is a gradient that enters there.
+/// Goes back from the states after `backward.depth` layers to the embeddings: adds all trained parameters' gradients, and
+/// writes that of the summed embeddings to `embedding_gradient` [tokens, hidden]. `tap(depth)` is a gradient that enters there.
+/// Where embeddings and lower layers are frozen, it ends above them and leaves `embedding_gradient` as it is.
 pub fn backward<'t>(
     context: &Context,
     shard: &Shard,
@@ -202,7 +210,7 @@ pub fn backward<'t>(
     scratch: &mut Scratch,
 ) {
     scratch.clock.start();
-    for layer in (0..backward.depth).rev() {
+    for layer in (backward.trainable.lowest_layer()..backward.depth).rev() {
         let (input, kept) = (activations.states(layer), &activations.layers[layer]);
         feed_forward_backward(context, shard, layer, kept, backward, scratch);
         attention_backward(context, shard, layer, input, kept, backward, scratch);
@@ -212,6 +220,9 @@ pub fn backward<'t>(
                 source: gradient,
             });
         }
+    }
+    if !backward.trainable.reaches_embeddings() {
+        return;
     }
     let norm = &context.layout.embedding_norm;
     let hidden = context.shape.settings.hidden;
@@ -298,6 +309,9 @@ fn feed_forward_backward(
         Write::Add,
     );
     scratch.clock.lap(Part::Linear);
+    if !backward.trainable.block(feed_forward_block(index)) {
+        return;
+    }
     pack_inputs(tokens, &layer.outer, &kept.inner, &mut scratch.first_panels);
     pack_inputs(
         tokens,
@@ -408,6 +422,9 @@ fn attention_backward(
         Write::Add,
     );
     scratch.clock.lap(Part::Linear);
+    if !backward.trainable.block(attention_block(index)) {
+        return;
+    }
     pack_inputs(
         tokens,
         &layer.attention_output,
