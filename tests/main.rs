@@ -7,6 +7,7 @@ mod corpus;
 mod data;
 mod documentation;
 mod engine;
+mod engine_autograd;
 mod engine_invariants;
 mod execution;
 mod experiments;
