@@ -17,7 +17,7 @@ use serde_json::json;
 use super::run::MachineArguments;
 use super::{DONE, exit};
 use crate::data::nli::Label;
-use crate::kernels::Device;
+use crate::kernels::{Device, Precision};
 use crate::model::{Direction, Encoder, Model, ModelSettings, Shape};
 use crate::tasks::pair_classification::{Classifier, EncodedPair, predict, train_step};
 use crate::tasks::pooling::Pooling;
@@ -52,6 +52,9 @@ pub struct Arguments {
     /// A file with the tokens of a sequence in each line, instead of one length for all
     #[arg(long, value_name = "FILE", conflicts_with = "length")]
     pub lengths: Option<PathBuf>,
+    /// The arithmetic of matrix products
+    #[arg(long, value_enum, default_value_t = PrecisionChoice::F32)]
+    pub precision: PrecisionChoice,
     /// Dropout, of attention too
     #[arg(long, default_value_t = 0.1)]
     pub dropout: f32,
@@ -80,6 +83,15 @@ pub enum Objective {
     XnliPrediction,
 }
 
+/// As [`Precision`], on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionChoice {
+    /// 32 bits throughout
+    F32,
+    /// Operands in bfloat16, sums in 32 bits
+    Bf16,
+}
+
 pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
     ensure!(
         arguments.steps > 0,
@@ -100,7 +112,7 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
     if arguments.json {
         let object = json!({
             "objective": arguments.objective,
-            "precision": "f32",
+            "precision": workload.precision,
             "device": device.description(),
             "threads": device.threads(),
             "parameters": workload.shape.parameters(),
@@ -190,6 +202,10 @@ fn workload(arguments: &Arguments) -> Result<Workload> {
         },
         sequences: arguments.sequences,
         lengths,
+        precision: match arguments.precision {
+            PrecisionChoice::F32 => Precision::F32,
+            PrecisionChoice::Bf16 => Precision::Bf16,
+        },
         predicted,
         direction: match arguments.objective {
             Objective::CausalLm => Direction::Causal,
@@ -261,7 +277,8 @@ fn measure_finetuning(workload: &Workload, device: &Device) -> Result<Measuremen
         schedule: Schedule::Constant,
     };
     let model = Model::initialise(&workload.shape, 1);
-    let mut trainer = Trainer::new(model, &adam, workload.steps as u64 + 2, device, 1)?;
+    let mut trainer = Trainer::new(model, &adam, workload.steps as u64 + 2, device, 1)?
+        .in_precision(workload.precision);
     classifier(workload)?.add_to(&mut trainer, 1e-5)?;
     let step = |trainer: &mut Trainer, number: usize, _: &mut BTreeMap<&'static str, Duration>| {
         let pairs = pairs(workload, number);
@@ -276,7 +293,8 @@ fn measure_finetuning(workload: &Workload, device: &Device) -> Result<Measuremen
 
 fn measure_prediction(workload: &Workload, device: &Device) -> Result<Measurement> {
     let classifier = classifier(workload)?;
-    let mut encoder = Encoder::new(Model::initialise(&workload.shape, 1), device);
+    let mut encoder = Encoder::new(Model::initialise(&workload.shape, 1), device)
+        .in_precision(workload.precision);
     let step =
         |encoder: &mut Encoder, number: usize, parts: &mut BTreeMap<&'static str, Duration>| {
             let pairs = pairs(workload, number);

@@ -6,7 +6,7 @@
 use super::buffer::Buffer;
 use super::dropout::Dropout;
 use super::lanes::{Kernel, LANES, dot, exp, largest, sum, vectorised};
-use super::matmul::{Matrix, Write, multiply, pack, packed_length};
+use super::matmul::{Matrix, Precision, Write, packed_length};
 
 /// What the attention of one layer works on: packed rows of [query | key | value], each `hidden` wide.
 #[derive(Clone, Copy)]
@@ -20,6 +20,7 @@ pub struct Attention<'a> {
     pub dropout: Option<Dropout>,
     /// Dropout's name for row 0.
     pub first_row: u64,
+    pub precision: Precision,
 }
 
 /// Buffers that hold nothing between calls.
@@ -61,6 +62,7 @@ pub fn forward(
         offsets,
         dropout,
         first_row,
+        precision,
     } = attention;
     let width = hidden / heads;
     let stride = 3 * hidden;
@@ -76,13 +78,13 @@ pub fn forward(
             let at = start * stride + head * width;
             let query = Matrix::rows(&projected[at..], stride);
             let scores = &mut probabilities[used..used + length * padded];
-            pack(
+            precision.pack(
                 Matrix::columns(&projected[at + hidden..], stride),
                 width,
                 length,
                 &mut scratch.panels,
             );
-            multiply(
+            precision.multiply(
                 length,
                 width,
                 length,
@@ -108,13 +110,13 @@ pub fn forward(
             } else {
                 &*scores
             };
-            pack(
+            precision.pack(
                 Matrix::rows(&projected[at + 2 * hidden..], stride),
                 length,
                 width,
                 &mut scratch.panels,
             );
-            multiply(
+            precision.multiply(
                 length,
                 length,
                 width,
@@ -144,6 +146,7 @@ pub fn backward(
         heads,
         offsets,
         dropout,
+        precision,
         ..
     } = attention;
     let width = hidden / heads;
@@ -162,13 +165,13 @@ pub fn backward(
             let (query, key, value) = (at, at + hidden, at + 2 * hidden);
             let kept = &probabilities[used..used + length * padded];
             let outer = Matrix::rows(&context_gradient[start * hidden + head * width..], hidden);
-            pack(
+            precision.pack(
                 Matrix::columns(&projected[value..], stride),
                 width,
                 length,
                 &mut scratch.panels,
             );
-            multiply(
+            precision.multiply(
                 length,
                 width,
                 length,
@@ -188,8 +191,8 @@ pub fn backward(
                 dropped: &mut scratch.dropped,
             });
             let mut product = |left: Matrix, right: Matrix, target: usize| {
-                pack(right, length, width, &mut scratch.panels);
-                multiply(
+                precision.pack(right, length, width, &mut scratch.panels);
+                precision.multiply(
                     length,
                     length,
                     width,

@@ -4,12 +4,58 @@
 //! [depth][32], so that a register tile reads whole cache lines; the left operand is read one value at a time and
 //! broadcast, in place, or from strips of rows where it is transposed: the same column of many rows would fall into
 //! the same sets of the cache. Each element is one chain of fused multiply-adds over p: its bits do not depend on the
-//! size of the product it is part of, nor on tiles, blocks and strips.
+//! size of the product it is part of, nor on tiles, blocks and strips. With bfloat16 operands are rounded when they are
+//! packed, left ones too.
 
 use std::cell::Cell;
 use std::ops::Range;
 
 use super::lanes::{Kernel, LANES, Lanes, SINGLE_VECTOR_ROWS, vectorised};
+
+/// The arithmetic of matrix products; all else is 32-bit floating point. The variants' descriptions are those of the study
+/// file.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 32-bit floating point throughout.
+    #[default]
+    F32,
+    /// Operands of matrix products rounded to bfloat16, sums and everything else in 32 bits, as mixed precision trains.
+    Bf16,
+}
+
+impl Precision {
+    /// As in the study file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        }
+    }
+
+    pub fn is_f32(&self) -> bool {
+        *self == Precision::F32
+    }
+}
+
+/// The nearest bfloat16, ties to even, as an f32; a NaN stays one.
+#[inline(always)]
+pub(super) fn rounded(value: f32) -> f32 {
+    let bits = value.to_bits();
+    let nearest = bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000;
+    let nan = bits & 0x7FFF_FFFF > 0x7F80_0000;
+    f32::from_bits(if nan { bits } else { nearest })
+}
 
 /// Columns of a full panel.
 pub const PANEL: usize = 2 * LANES;
@@ -77,15 +123,18 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Packs a right operand of shape [depth, columns]; missing columns are zero.
-pub fn pack(right: Matrix, depth: usize, columns: usize, panels: &mut [f32]) {
-    assert!(right.holds(depth, columns) && panels.len() >= packed_length(depth, columns));
-    vectorised(Pack {
-        right,
-        depth,
-        columns,
-        panels,
-    });
+impl Precision {
+    /// Packs a right operand of shape [depth, columns]; missing columns are zero.
+    pub fn pack(self, right: Matrix, depth: usize, columns: usize, panels: &mut [f32]) {
+        assert!(right.holds(depth, columns) && panels.len() >= packed_length(depth, columns));
+        vectorised(Pack {
+            right,
+            depth,
+            columns,
+            panels,
+            round: self == Precision::Bf16,
+        });
+    }
 }
 
 struct Pack<'a> {
@@ -93,6 +142,7 @@ struct Pack<'a> {
     depth: usize,
     columns: usize,
     panels: &'a mut [f32],
+    round: bool,
 }
 
 impl Kernel for Pack<'_> {
@@ -131,6 +181,11 @@ impl Kernel for Pack<'_> {
                         let column = &values[(column + c) * column_stride..];
                         pack_column(panel, width, c, column, row_stride, self.depth);
                     }
+                }
+            }
+            if self.round {
+                for value in panel {
+                    *value = rounded(*value);
                 }
             }
             column += width;
@@ -185,69 +240,76 @@ pub enum Write {
     Add,
 }
 
-/// out[i * out_stride + j] (+)= sum over p of left[i, p] * right[p, j] for i < rows, j < columns; `panels` is the
-/// packed right operand.
-#[allow(clippy::too_many_arguments)]
-pub fn multiply(
-    rows: usize,
-    depth: usize,
-    columns: usize,
-    left: Matrix,
-    panels: &[f32],
-    out: &mut [f32],
-    out_stride: usize,
-    write: Write,
-) {
-    multiply_lines(
-        rows,
-        0..depth,
-        columns,
-        left,
-        panels,
-        depth,
-        out,
-        out_stride,
-        write,
-    );
-}
-
-/// As [`multiply`] with some consecutive lines of panels that have `stored` lines each.
-#[allow(clippy::too_many_arguments)]
-pub fn multiply_lines(
-    rows: usize,
-    lines: Range<usize>,
-    columns: usize,
-    left: Matrix,
-    panels: &[f32],
-    stored: usize,
-    out: &mut [f32],
-    out_stride: usize,
-    write: Write,
-) {
-    if rows == 0 || columns == 0 {
-        return;
+impl Precision {
+    /// out[i * out_stride + j] (+)= sum over p of left[i, p] * right[p, j] for i < rows, j < columns; `panels` is the
+    /// right operand packed in the same precision.
+    #[allow(clippy::too_many_arguments)]
+    pub fn multiply(
+        self,
+        rows: usize,
+        depth: usize,
+        columns: usize,
+        left: Matrix,
+        panels: &[f32],
+        out: &mut [f32],
+        out_stride: usize,
+        write: Write,
+    ) {
+        self.multiply_lines(
+            rows,
+            0..depth,
+            columns,
+            left,
+            panels,
+            depth,
+            out,
+            out_stride,
+            write,
+        );
     }
-    assert!(left.holds(rows, lines.len()), "left operand too short");
-    assert!(
-        lines.end <= stored && panels.len() >= packed_length(stored, columns),
-        "panels too short"
-    );
-    assert!(
-        (rows - 1) * out_stride + columns <= out.len(),
-        "output too short"
-    );
-    vectorised(Multiply {
-        rows,
-        depth: lines.len(),
-        columns,
-        left,
-        panels,
-        stored,
-        first_line: lines.start,
-        out,
-        out_stride,
-        write,
-    });
+
+    /// As [`Precision::multiply`] with some consecutive lines of panels that have `stored` lines each.
+    #[allow(clippy::too_many_arguments)]
+    pub fn multiply_lines(
+        self,
+        rows: usize,
+        lines: Range<usize>,
+        columns: usize,
+        left: Matrix,
+        panels: &[f32],
+        stored: usize,
+        out: &mut [f32],
+        out_stride: usize,
+        write: Write,
+    ) {
+        if rows == 0 || columns == 0 {
+            return;
+        }
+        assert!(left.holds(rows, lines.len()), "left operand too short");
+        assert!(
+            lines.end <= stored && panels.len() >= packed_length(stored, columns),
+            "panels too short"
+        );
+        assert!(
+            (rows - 1) * out_stride + columns <= out.len(),
+            "output too short"
+        );
+        let round = self == Precision::Bf16;
+        vectorised(Multiply {
+            rows,
+            depth: lines.len(),
+            columns,
+            left,
+            in_strips: round || left.column_stride != 1,
+            round,
+            panels,
+            stored,
+            first_line: lines.start,
+            out,
+            out_stride,
+            write,
+        });
+    }
 }
 
 struct Multiply<'a> {
@@ -255,6 +317,9 @@ struct Multiply<'a> {
     depth: usize,
     columns: usize,
     left: Matrix<'a>,
+    /// Whether rows of the left operand are copied to strips, and rounded there.
+    in_strips: bool,
+    round: bool,
     panels: &'a [f32],
     /// Lines of a panel, and the first that is used.
     stored: usize,
@@ -269,10 +334,10 @@ impl Kernel for Multiply<'_> {
     #[inline(always)]
     fn run<const ROWS: usize>(mut self) {
         let (rows, given) = (self.rows, self.left);
-        let mut strips = if given.column_stride == 1 {
-            Vec::new()
-        } else {
+        let mut strips = if self.in_strips {
             STRIPS.take()
+        } else {
+            Vec::new()
         };
         let block_rows = if self.depth * self.columns <= FEW_PANELS {
             ROWS
@@ -281,25 +346,25 @@ impl Kernel for Multiply<'_> {
         };
         for first in (0..rows).step_by(block_rows) {
             let block = first..rows.min(first + block_rows);
-            let left = if given.column_stride == 1 {
-                Left {
-                    values: given.values[first * given.row_stride..].as_ptr(),
-                    strip: usize::MAX,
-                    row_stride: given.row_stride,
-                    column_stride: 1,
-                }
-            } else {
-                pack_strips::<ROWS>(given, block.clone(), self.depth, &mut strips);
+            let left = if self.in_strips {
+                pack_strips::<ROWS>(given, block.clone(), self.depth, self.round, &mut strips);
                 Left {
                     values: strips.as_ptr(),
                     strip: ROWS,
                     row_stride: 1,
                     column_stride: ROWS,
                 }
+            } else {
+                Left {
+                    values: given.values[first * given.row_stride..].as_ptr(),
+                    strip: usize::MAX,
+                    row_stride: given.row_stride,
+                    column_stride: given.column_stride,
+                }
             };
             self.panels_of_block::<ROWS>(left, block.clone());
         }
-        if given.column_stride != 1 {
+        if self.in_strips {
             STRIPS.set(strips);
         }
     }
@@ -350,12 +415,13 @@ impl Multiply<'_> {
     }
 }
 
-/// Copies rows of a transposed operand into strips of `ROWS`; missing rows are zero.
+/// Copies rows of an operand into strips of `ROWS`; missing rows are zero.
 #[inline(always)]
 fn pack_strips<const ROWS: usize>(
     left: Matrix,
     block: Range<usize>,
     depth: usize,
+    round: bool,
     strips: &mut Vec<f32>,
 ) {
     let length = block.len().next_multiple_of(ROWS) * depth;
@@ -378,6 +444,11 @@ fn pack_strips<const ROWS: usize>(
                         };
                     }
                 }
+            }
+        }
+        if round {
+            for value in strip {
+                *value = rounded(*value);
             }
         }
     }
@@ -519,10 +590,10 @@ mod tests {
                     Matrix::rows(&b, columns)
                 };
                 let mut panels = vec![f32::NAN; packed_length(depth, columns)];
-                pack(right, depth, columns, &mut panels);
+                Precision::F32.pack(right, depth, columns, &mut panels);
                 let stride = columns + 3;
                 let mut out = vec![1.0; rows * stride];
-                multiply(
+                Precision::F32.multiply(
                     rows,
                     depth,
                     columns,
@@ -556,9 +627,9 @@ mod tests {
         let a = random(rows * depth, 3);
         let b = random(depth * columns, 4);
         let mut panels = vec![0.0; packed_length(depth, columns)];
-        pack(Matrix::rows(&b, columns), depth, columns, &mut panels);
+        Precision::F32.pack(Matrix::rows(&b, columns), depth, columns, &mut panels);
         let mut all = vec![0.0; rows * columns];
-        multiply(
+        Precision::F32.multiply(
             rows,
             depth,
             columns,
@@ -571,7 +642,7 @@ mod tests {
         let mut one = vec![0.0; columns];
         for i in 0..rows {
             let row = Matrix::rows(&a[i * depth..], depth);
-            multiply(
+            Precision::F32.multiply(
                 1,
                 depth,
                 columns,
@@ -591,12 +662,14 @@ mod tests {
         let a = random(rows * depth, 5);
         let b = random(depth * columns, 6);
         let mut panels = vec![0.0; packed_length(depth, columns)];
-        pack(Matrix::rows(&b, columns), depth, columns, &mut panels);
+        Precision::F32.pack(Matrix::rows(&b, columns), depth, columns, &mut panels);
         let product = |out| Multiply {
             rows,
             depth,
             columns,
             left: Matrix::rows(&a, depth),
+            in_strips: false,
+            round: false,
             panels: &panels,
             stored: depth,
             first_line: 0,
@@ -609,5 +682,56 @@ mod tests {
         let mut baseline = vec![0.0; rows * columns];
         product(&mut baseline).run::<2>();
         assert_eq!(best, baseline);
+    }
+
+    #[test]
+    fn operands_are_rounded_to_the_nearest_bfloat16_and_sums_are_not() {
+        for (value, nearest) in [
+            (1.0, 1.0),
+            // 2^-8 is half of the last place: ties go to even.
+            (1.003_906_25, 1.0),
+            (1.011_718_8, 1.015_625),
+            (1.005, 1.007_812_5),
+            (-3.141_592_7, -3.140_625),
+            (f32::INFINITY, f32::INFINITY),
+            (f32::MAX, f32::INFINITY),
+            (0.0, 0.0),
+        ] {
+            assert_eq!(rounded(value), nearest, "{value}");
+        }
+        assert!(rounded(f32::from_bits(0x7F80_0001)).is_nan());
+        let (rows, depth, columns) = (21, 50, 70);
+        let (a, b) = (random(rows * depth, 7), random(depth * columns, 8));
+        let product = |precision: Precision, a: &[f32], b: &[f32]| {
+            let mut panels = vec![0.0; packed_length(depth, columns)];
+            precision.pack(Matrix::rows(b, columns), depth, columns, &mut panels);
+            let mut out = vec![0.0; rows * columns];
+            let left = Matrix::rows(a, depth);
+            precision.multiply(
+                rows,
+                depth,
+                columns,
+                left,
+                &panels,
+                &mut out,
+                columns,
+                Write::Replace,
+            );
+            out
+        };
+        let round = |values: &[f32]| {
+            values
+                .iter()
+                .map(|value| rounded(*value))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            product(Precision::Bf16, &a, &b),
+            product(Precision::F32, &round(&a), &round(&b))
+        );
+        assert_ne!(
+            product(Precision::Bf16, &a, &b),
+            product(Precision::F32, &a, &b)
+        );
     }
 }

@@ -23,3 +23,4 @@ pub mod pool;
 pub mod vocabulary;
 
 pub use device::{Device, DeviceChoice};
+pub use matmul::Precision;

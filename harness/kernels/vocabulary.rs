@@ -4,8 +4,8 @@
 //! 32 targets runs down the lanes; loss and gradient come from one block that is then reused.
 
 use super::buffer::Buffer;
-use super::lanes::{Kernel, LANES, exp, vectorised};
-use super::matmul::{Matrix, PANEL, Write, multiply, multiply_lines, pack, packed_length};
+use super::lanes::{Kernel, LANES, Lanes, exp, vectorised};
+use super::matmul::{Matrix, PANEL, Precision, Write, packed_length, rounded};
 
 /// Values in a block of logits that we aim at: 4 MiB per thread.
 const BLOCK: usize = 1 << 20;
@@ -21,17 +21,33 @@ pub struct Output<'a> {
     /// [vocabulary]
     pub bias: &'a [f32],
     pub hidden: usize,
+    pub precision: Precision,
 }
 
 /// Buffers that hold nothing between shards.
 #[derive(Default)]
 pub struct VocabularyScratch {
-    /// Panels of logits, later of their gradient: [panel][vocabulary][width].
+    /// Panels of logits, then of their powers, later of their gradient: [panel][vocabulary][width].
     logits: Buffer,
     panels: Buffer,
     transposed: Buffer,
     /// States packed as right operands, a panel of targets behind the other.
-    sums: Buffer,
+    packed_states: Buffer,
+    halves: Vec<Half>,
+}
+
+/// What is known of sixteen targets.
+#[derive(Clone, Copy)]
+struct Half {
+    /// The highest logit and its token, the first among equals.
+    greatest: Lanes,
+    best: [u32; LANES],
+    /// What turns powers into the gradient: weight over their sum; zero for lanes without a target.
+    factors: Lanes,
+    labels: [u32; LANES],
+    /// Targets there are, up to sixteen.
+    used: usize,
+    weight: f32,
 }
 
 /// What a set of targets adds up to.
@@ -69,8 +85,10 @@ fn panels(count: usize) -> impl Iterator<Item = (usize, usize)> {
         .map(move |first| (first, if count - first > LANES { PANEL } else { LANES }))
 }
 
-/// Loss of at most [`block_rows`] targets; leaves the logits' gradient times `weight` in `scratch`.
+/// Loss of at most [`block_rows`] targets; leaves in `scratch` what [`states_gradient`] makes the gradient of, times `weight`.
 /// `states` is [targets, hidden].
+///
+/// A chunk of rows is looked at while it is in the cache: once after its product, once for its powers, once in each gradient.
 pub fn loss(
     output: Output,
     states: &[f32],
@@ -83,92 +101,122 @@ pub fn loss(
     scratch
         .logits
         .resize(vocabulary * count.next_multiple_of(LANES));
-    pack(
+    output.precision.pack(
         Matrix::columns(states, hidden),
         hidden,
         count,
         &mut scratch.panels,
     );
+    scratch.halves.clear();
+    scratch.halves.extend(labels.chunks(LANES).map(|labels| {
+        let mut half = Half {
+            greatest: [f32::NEG_INFINITY; LANES],
+            best: [0; LANES],
+            factors: [0.0; LANES],
+            labels: [0; LANES],
+            used: labels.len(),
+            weight,
+        };
+        half.labels[..labels.len()].copy_from_slice(labels);
+        half
+    }));
     for first_row in (0..vocabulary).step_by(TABLE_ROWS) {
         let rows = TABLE_ROWS.min(vocabulary - first_row);
         for (first, width) in panels(count) {
-            multiply(
+            let start = first * vocabulary + first_row * width;
+            let chunk = &mut scratch.logits[start..start + rows * width];
+            output.precision.multiply(
                 rows,
                 hidden,
                 width,
                 Matrix::rows(&output.table[first_row * hidden..], hidden),
                 &scratch.panels[first * hidden..],
-                &mut scratch.logits[first * vocabulary + first_row * width..],
+                chunk,
                 width,
                 Write::Replace,
             );
+            let halves = scratch.halves[first / LANES..].iter_mut().take(width / LANES);
+            for (index, half) in halves.enumerate() {
+                vectorised(AddBias {
+                    logits: chunk,
+                    width,
+                    column: index * LANES,
+                    bias: &output.bias[first_row..first_row + rows],
+                    first_row: first_row as u32,
+                    half,
+                });
+            }
         }
     }
     let mut total = LossSum::default();
     for (first, width) in panels(count) {
-        let labels = &labels[first..count.min(first + width)];
-        let logits =
-            &mut scratch.logits[first * vocabulary..first * vocabulary + width * vocabulary];
-        for half in 0..width / LANES {
-            let end = labels.len().min((half + 1) * LANES);
-            if half * LANES < end {
-                total.add(vectorised(PanelLoss {
-                    logits,
-                    width,
-                    column: half * LANES,
-                    bias: output.bias,
-                    labels: &labels[half * LANES..end],
-                    weight,
-                }));
-            } else {
-                for line in logits.chunks_exact_mut(width) {
-                    line[half * LANES..].fill(0.0);
-                }
-            }
+        let logits = &mut scratch.logits[first * vocabulary..(first + width) * vocabulary];
+        let halves = scratch.halves[first / LANES..].iter_mut().take(width / LANES);
+        for (index, half) in halves.enumerate() {
+            total.add(vectorised(Powers {
+                logits,
+                width,
+                column: index * LANES,
+                half,
+            }));
         }
     }
     total
 }
 
-/// Sixteen columns of a panel: logits become weight * (softmax - one hot), unused lanes zero.
-struct PanelLoss<'a> {
+/// Adds the bias to sixteen columns of a chunk of logits, and looks for the highest.
+struct AddBias<'a> {
     logits: &'a mut [f32],
     width: usize,
     column: usize,
     bias: &'a [f32],
-    labels: &'a [u32],
-    weight: f32,
+    first_row: u32,
+    half: &'a mut Half,
 }
 
-impl Kernel for PanelLoss<'_> {
-    type Output = LossSum;
+impl Kernel for AddBias<'_> {
+    type Output = ();
     #[inline(always)]
-    fn run<const ROWS: usize>(self) -> LossSum {
-        let column = self.column;
-        let mut greatest = [f32::NEG_INFINITY; LANES];
-        let mut best = [0u32; LANES];
-        for (v, (line, bias)) in self
-            .logits
-            .chunks_exact_mut(self.width)
-            .zip(self.bias)
-            .enumerate()
-        {
-            let Some(line) = line[column..].first_chunk_mut::<LANES>() else {
+    fn run<const ROWS: usize>(self) {
+        let (mut greatest, mut best) = (self.half.greatest, self.half.best);
+        let lines = self.logits.chunks_exact_mut(self.width).zip(self.bias);
+        for (row, (line, bias)) in lines.enumerate() {
+            let Some(line) = line[self.column..].first_chunk_mut::<LANES>() else {
                 continue;
             };
+            let token = self.first_row + row as u32;
             for lane in 0..LANES {
                 line[lane] += bias;
                 let better = line[lane] > greatest[lane];
                 greatest[lane] = if better { line[lane] } else { greatest[lane] };
-                best[lane] = if better { v as u32 } else { best[lane] };
+                best[lane] = if better { token } else { best[lane] };
             }
         }
+        (self.half.greatest, self.half.best) = (greatest, best);
+    }
+}
+
+/// Sixteen columns of a panel: logits become exp(logit - greatest).
+struct Powers<'a> {
+    logits: &'a mut [f32],
+    width: usize,
+    column: usize,
+    half: &'a mut Half,
+}
+
+impl Kernel for Powers<'_> {
+    type Output = LossSum;
+    #[inline(always)]
+    fn run<const ROWS: usize>(self) -> LossSum {
+        let (column, width, half) = (self.column, self.width, self.half);
+        let labels = &half.labels[..half.used];
         let mut of_label = [0f32; LANES];
-        for (lane, &label) in self.labels.iter().enumerate() {
-            of_label[lane] = self.logits[label as usize * self.width + column + lane];
+        for (lane, &label) in labels.iter().enumerate() {
+            of_label[lane] = self.logits[label as usize * width + column + lane];
         }
+        let greatest = half.greatest;
         let mut sums = [0f32; LANES];
-        for line in self.logits.chunks_exact_mut(self.width) {
+        for line in self.logits.chunks_exact_mut(width) {
             let Some(line) = line[column..].first_chunk_mut::<LANES>() else {
                 continue;
             };
@@ -177,34 +225,61 @@ impl Kernel for PanelLoss<'_> {
                 sums[lane] += line[lane];
             }
         }
-        // Copies: indexing by a variable would keep the lanes out of registers above.
-        let (sums, greatest, best) = (sums, greatest, best);
-        let mut factors = [0f32; LANES];
+        // A copy: indexing by a variable would keep the sums out of registers above.
+        let sums = sums;
         let mut total = LossSum::default();
-        for (lane, &label) in self.labels.iter().enumerate() {
-            factors[lane] = self.weight / sums[lane];
+        for (lane, &label) in labels.iter().enumerate() {
+            half.factors[lane] = half.weight / sums[lane];
             total.nats +=
                 f64::from(sums[lane]).ln() + f64::from(greatest[lane]) - f64::from(of_label[lane]);
             total.targets += 1;
-            total.correct += u64::from(best[lane] == label);
+            total.correct += u64::from(half.best[lane] == label);
         }
-        let factors = factors;
-        for line in self.logits.chunks_exact_mut(self.width) {
-            let Some(line) = line[column..].first_chunk_mut::<LANES>() else {
+        total
+    }
+}
+
+/// Sixteen columns of a chunk of rows: powers become weight * (softmax - one hot).
+struct Gradient<'a> {
+    powers: &'a mut [f32],
+    width: usize,
+    column: usize,
+    first_row: usize,
+    half: &'a Half,
+    precision: Precision,
+}
+
+impl Kernel for Gradient<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<const ROWS: usize>(self) {
+        let factors = self.half.factors;
+        for line in self.powers.chunks_exact_mut(self.width) {
+            let Some(line) = line[self.column..].first_chunk_mut::<LANES>() else {
                 continue;
             };
             for lane in 0..LANES {
                 line[lane] *= factors[lane];
             }
         }
-        for (lane, &label) in self.labels.iter().enumerate() {
-            self.logits[label as usize * self.width + column + lane] -= self.weight;
+        let rows = self.first_row..self.first_row + self.powers.len() / self.width;
+        for (lane, &label) in self.half.labels[..self.half.used].iter().enumerate() {
+            if rows.contains(&(label as usize)) {
+                let row = label as usize - self.first_row;
+                self.powers[row * self.width + self.column + lane] -= self.half.weight;
+            }
         }
-        total
+        if self.precision == Precision::Bf16 {
+            for line in self.powers.chunks_exact_mut(self.width) {
+                for value in &mut line[self.column..self.column + LANES] {
+                    *value = rounded(*value);
+                }
+            }
+        }
     }
 }
 
-/// After [`loss`]: `states_gradient` [targets, hidden] is overwritten.
+/// After [`loss`], once: `states_gradient` [targets, hidden] is overwritten, and the logits' gradient is left in `scratch`.
 pub fn states_gradient(
     output: Output,
     count: usize,
@@ -216,7 +291,21 @@ pub fn states_gradient(
     scratch.transposed.clear_to(hidden * padded);
     for first_row in (0..vocabulary).step_by(TABLE_ROWS) {
         let rows = TABLE_ROWS.min(vocabulary - first_row);
-        multiply_lines(
+        for (first, width) in panels(count) {
+            let start = first * vocabulary + first_row * width;
+            let chunk = &mut scratch.logits[start..start + rows * width];
+            for column in (0..width).step_by(LANES) {
+                vectorised(Gradient {
+                    powers: chunk,
+                    width,
+                    column,
+                    first_row,
+                    half: &scratch.halves[(first + column) / LANES],
+                    precision: output.precision,
+                });
+            }
+        }
+        output.precision.multiply_lines(
             hidden,
             first_row..first_row + rows,
             padded,
@@ -235,7 +324,7 @@ pub fn states_gradient(
     }
 }
 
-/// After [`loss`]: adds the gradients of the table and of the bias.
+/// After [`states_gradient`]: adds the gradients of the table and of the bias.
 pub fn add_table_gradient(
     output: Output,
     states: &[f32],
@@ -246,18 +335,20 @@ pub fn add_table_gradient(
 ) {
     let (hidden, vocabulary) = (output.hidden, output.bias.len());
     let whole = packed_length(PANEL, hidden);
-    scratch.sums.resize(count.div_ceil(PANEL) * whole);
-    for ((first, width), packed) in panels(count).zip(scratch.sums.chunks_exact_mut(whole)) {
+    scratch.packed_states.resize(count.div_ceil(PANEL) * whole);
+    for ((first, width), packed) in panels(count).zip(scratch.packed_states.chunks_exact_mut(whole)) {
         let states = Matrix::rows(&states[first * hidden..], hidden);
-        pack(states, width.min(count - first), hidden, packed);
+        output
+            .precision
+            .pack(states, width.min(count - first), hidden, packed);
     }
     // Rows of the table stay in the cache while all panels add to them.
     for first_row in (0..vocabulary).step_by(TABLE_ROWS) {
         let rows = first_row..vocabulary.min(first_row + TABLE_ROWS);
-        for ((first, width), packed) in panels(count).zip(scratch.sums.chunks_exact(whole)) {
+        for ((first, width), packed) in panels(count).zip(scratch.packed_states.chunks_exact(whole)) {
             let logits =
                 &scratch.logits[first * vocabulary + rows.start * width..][..rows.len() * width];
-            multiply(
+            output.precision.multiply(
                 rows.len(),
                 width.min(count - first),
                 hidden,

@@ -15,6 +15,7 @@ use super::trunk::{self, Activations, Context, Part, Scratch, Shard, Stream};
 use super::weights::{Orientation, Weights};
 use crate::kernels::Device;
 use crate::kernels::buffer::Parts;
+use crate::kernels::matmul::Precision;
 use crate::kernels::vocabulary::LossSum;
 
 /// A place in the trunk where states leave it and gradients enter it.
@@ -54,6 +55,7 @@ impl Tap {
 pub struct Encoder {
     model: Model,
     device: Device,
+    precision: Precision,
     forward_weights: OnceLock<Weights>,
     backward_weights: OnceLock<Weights>,
     /// Memory of weights packed for parameters that have changed since.
@@ -71,12 +73,20 @@ impl Encoder {
         Encoder {
             model,
             device: device.clone(),
+            precision: Precision::F32,
             forward_weights: OnceLock::new(),
             backward_weights: OnceLock::new(),
             spare_weights: Mutex::default(),
             scratch: Mutex::default(),
             evaluation: Mutex::default(),
         }
+    }
+
+    /// The same with matrix products in another precision than f32.
+    pub fn in_precision(mut self, precision: Precision) -> Encoder {
+        (self.forward_weights, self.backward_weights) = Default::default();
+        self.precision = precision;
+        self
     }
 
     pub fn model(&self) -> &Model {
@@ -178,6 +188,7 @@ impl Encoder {
             forward_weights: self.weights(&self.forward_weights, Orientation::Forward),
             direction,
             stream,
+            precision: self.precision,
         }
     }
 
@@ -192,6 +203,7 @@ impl Encoder {
                 self.model.layout(),
                 self.model.values(),
                 orientation,
+                self.precision,
                 &self.device,
             )
         })

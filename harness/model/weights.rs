@@ -3,7 +3,7 @@
 use super::layout::{Layout, Linear};
 use crate::kernels::Device;
 use crate::kernels::buffer::{Buffer, Parts};
-use crate::kernels::matmul::{Matrix, pack, packed_length};
+use crate::kernels::matmul::{Matrix, Precision, packed_length};
 
 /// Which product the weights are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,7 @@ impl Weights {
         layout: &Layout,
         values: &[f32],
         orientation: Orientation,
+        precision: Precision,
         device: &Device,
     ) -> Weights {
         let linears = linears(layout);
@@ -76,7 +77,7 @@ impl Weights {
             let panels = unsafe { parts.range(starts[index]..starts[index + 1]) };
             match orientation {
                 Orientation::Forward => {
-                    pack(
+                    precision.pack(
                         Matrix::columns(weight, linear.inputs),
                         linear.inputs,
                         linear.outputs,
@@ -84,7 +85,7 @@ impl Weights {
                     );
                 }
                 Orientation::Backward => {
-                    pack(
+                    precision.pack(
                         Matrix::rows(weight, linear.inputs),
                         linear.outputs,
                         linear.inputs,

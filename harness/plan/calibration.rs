@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::kernels::Device;
+use crate::kernels::{Device, Precision};
 use crate::model::{Direction, ModelSettings, Shape};
 use crate::training::{Workload, measure};
 
@@ -59,6 +59,7 @@ pub fn operations_per_second(device: &Device, hidden: usize, file: &Path) -> Res
         shape,
         sequences: 32,
         lengths: vec![LENGTH],
+        precision: Precision::F32,
         predicted: PREDICTED,
         direction: Direction::Bidirectional,
         steps: 7,

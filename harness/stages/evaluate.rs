@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::data::nli::{NliExample, read_examples};
 use crate::data::tokenizer::Tokenizer;
+use crate::kernels::Precision;
 use crate::model::Encoder;
 use crate::spec::finetune::{Regime, Selection};
 use crate::stages::finetune::{DevScores, read_checkpoint};
@@ -30,6 +31,9 @@ pub struct Settings {
     pub runs: usize,
     pub pooling: Pooling,
     pub maximum_length: usize,
+    /// That of fine-tuning.
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
     pub cells: Vec<TestCell>,
 }
 
@@ -119,7 +123,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     let mut done = 0;
     for ((run, epoch), texts) in groups {
         let (model, classifier) = read_checkpoint(folders[run], epoch, settings.pooling)?;
-        let encoder = Encoder::new(model, context.device);
+        let encoder = Encoder::new(model, context.device).in_precision(settings.precision);
         for ((premises, hypotheses, told), cells) in texts {
             let examples = combine(context, &premises, &hypotheses)?;
             let languages = (

@@ -438,7 +438,8 @@ fn start(
             },
         },
     };
-    let mut trainer = Trainer::new(model, &adam, total, context.device, settings.seed)?;
+    let mut trainer = Trainer::new(model, &adam, total, context.device, settings.seed)?
+        .in_precision(settings.precision);
     let classifier = Classifier::initialise(
         hidden,
         settings.pooling,

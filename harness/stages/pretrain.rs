@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::data::tokenizer::Tokenizer;
 use crate::model::{LanguageModelBatch, LossSum, Model, ModelSettings, Shape};
 use crate::objectives::{self, Objective, Text, Validation};
-use crate::spec::pretrain::{Precision, PretrainSettings};
+use crate::spec::pretrain::PretrainSettings;
 use crate::stages::{Context, checkpoint, divergence};
 use crate::training::{StepReport, Trainer};
 
@@ -115,8 +115,6 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         languages: tokenizer.languages().len(),
     };
     let model = Model::initialise(&shape, settings.seed);
-    // The one arithmetic there is; a second must be told to the trainer.
-    let Precision::F32 = settings.pretrain.precision;
     let total = settings.pretrain.updates;
     let mut trainer = Trainer::new(
         model,
@@ -124,7 +122,8 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         total,
         context.device,
         settings.seed,
-    )?;
+    )?
+    .in_precision(settings.pretrain.precision);
     let mut position = resume(&mut trainer, context.checkpoints)?;
     context.progress.begin(total, position.updates, "updates");
 

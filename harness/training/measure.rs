@@ -9,7 +9,7 @@ use super::settings::{AdamSettings, Schedule};
 use super::trainer::Trainer;
 use crate::kernels::Device;
 use crate::kernels::buffer::Parts;
-use crate::kernels::matmul::{Matrix, Write, multiply, pack, packed_length};
+use crate::kernels::matmul::{Matrix, Precision, Write, packed_length};
 use crate::model::trunk::Part;
 use crate::model::{Batch, Direction, LanguageModelBatch, Model, Shape, Targets};
 use crate::random::Random;
@@ -25,6 +25,7 @@ pub struct Workload {
     pub sequences: usize,
     /// Tokens of the sequences, one number each, in turn and over again.
     pub lengths: Vec<usize>,
+    pub precision: Precision,
     /// Share of the tokens that are predicted.
     pub predicted: f64,
     pub direction: Direction,
@@ -137,7 +138,7 @@ pub fn measure_steps<State>(
         *milliseconds.entry(part.name()).or_default() += 1e3 * time.as_secs_f64() / steps / threads;
     }
     let gigaflops = operations / total / 1e9;
-    let matrix_product_gigaflops = matrix_product_rate(device);
+    let matrix_product_gigaflops = matrix_product_rate(device, workload.precision);
     seconds.sort_by(f64::total_cmp);
     Ok(Measurement {
         tokens_per_second: tokens as f64 / total,
@@ -164,7 +165,8 @@ pub fn measure(workload: &Workload, device: &Device) -> Result<Measurement> {
     };
     let model = Model::initialise(shape, 1);
     let total = (workload.steps + WARM_UP) as u64;
-    let mut trainer = Trainer::new(model, &settings, total, device, 1)?;
+    let mut trainer =
+        Trainer::new(model, &settings, total, device, 1)?.in_precision(workload.precision);
     let step =
         |trainer: &mut Trainer, number: usize, parts: &mut BTreeMap<&'static str, Duration>| {
             let input = workload.language_model_batch(number);
@@ -186,12 +188,12 @@ pub fn measure(workload: &Workload, device: &Device) -> Result<Measurement> {
 
 /// Operations per second, in units of 1e9, of products of 256 x 512 by 512 x 512, one on each thread at once: the best of
 /// ten.
-pub fn matrix_product_rate(device: &Device) -> f64 {
+fn matrix_product_rate(device: &Device, precision: Precision) -> f64 {
     let (rows, depth, columns) = (256, 512, 512);
     let left = vec![0.5f32; rows * depth];
     let right = vec![0.25f32; depth * columns];
     let mut panels = vec![0f32; packed_length(depth, columns)];
-    pack(Matrix::rows(&right, columns), depth, columns, &mut panels);
+    precision.pack(Matrix::rows(&right, columns), depth, columns, &mut panels);
     let threads = device.threads();
     let mut out = vec![0f32; threads * rows * columns];
     let best = (0..10)
@@ -202,7 +204,7 @@ pub fn matrix_product_rate(device: &Device) -> f64 {
                 // Safety: each task has its own part.
                 let out =
                     unsafe { parts.range(thread * rows * columns..(thread + 1) * rows * columns) };
-                multiply(
+                precision.multiply(
                     rows,
                     depth,
                     columns,

@@ -15,6 +15,7 @@ use crate::kernels::adam::{Adam, CHUNK, SumOfSquares, Update};
 use crate::kernels::buffer::{Buffer, Parts};
 use crate::kernels::embedding::Scatter;
 use crate::kernels::lanes::vectorised;
+use crate::kernels::matmul::Precision;
 use crate::kernels::normalise::AddInto;
 use crate::model::encoder::targets_of;
 use crate::model::parameters::PAD;
@@ -133,6 +134,12 @@ impl Trainer {
             own_updates,
             lent: BTreeMap::new(),
         })
+    }
+
+    /// The same with matrix products in another precision than f32.
+    pub fn in_precision(mut self, precision: Precision) -> Trainer {
+        self.encoder = self.encoder.in_precision(precision);
+        self
     }
 
     /// Freezes the parameters that `frozen` names, and trains all others from now on. A frozen parameter keeps its moments,

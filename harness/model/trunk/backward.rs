@@ -8,7 +8,7 @@ use crate::kernels::buffer::Buffer;
 use crate::kernels::embedding::NormaliseEmbeddingsBackward;
 use crate::kernels::gelu::GeluBackward;
 use crate::kernels::lanes::vectorised;
-use crate::kernels::matmul::{Matrix, Write, multiply, pack, packed_length};
+use crate::kernels::matmul::{Matrix, Precision, Write, packed_length};
 use crate::kernels::normalise::{AddInto, ColumnSums, NormaliseResidualBackward};
 use crate::kernels::vocabulary::{self, LossSum};
 use crate::model::layout::{Layout, Linear};
@@ -42,6 +42,7 @@ fn feed_forward_block(layer: usize) -> usize {
 
 /// input_gradient (+)= output_gradient . weight
 fn apply_backward(
+    precision: Precision,
     tokens: usize,
     linear: &Linear,
     output_gradient: &[f32],
@@ -53,7 +54,7 @@ fn apply_backward(
         inputs, outputs, ..
     } = *linear;
     let left = Matrix::rows(output_gradient, outputs);
-    multiply(
+    precision.multiply(
         tokens,
         outputs,
         inputs,
@@ -66,9 +67,15 @@ fn apply_backward(
 }
 
 /// Packs a linear layer's inputs for [`add_weight_gradient`].
-fn pack_inputs(tokens: usize, linear: &Linear, input: &[f32], panels: &mut Buffer) {
+fn pack_inputs(
+    precision: Precision,
+    tokens: usize,
+    linear: &Linear,
+    input: &[f32],
+    panels: &mut Buffer,
+) {
     panels.resize(packed_length(tokens, linear.inputs));
-    pack(
+    precision.pack(
         Matrix::rows(input, linear.inputs),
         tokens,
         linear.inputs,
@@ -78,6 +85,7 @@ fn pack_inputs(tokens: usize, linear: &Linear, input: &[f32], panels: &mut Buffe
 
 /// weight gradient += output_gradient^T . input; bias gradient += `bias`.
 fn add_weight_gradient(
+    precision: Precision,
     tokens: usize,
     linear: &Linear,
     output_gradient: &[f32],
@@ -89,7 +97,7 @@ fn add_weight_gradient(
         inputs, outputs, ..
     } = *linear;
     let left = Matrix::columns(output_gradient, outputs);
-    multiply(
+    precision.multiply(
         outputs,
         tokens,
         inputs,
@@ -285,6 +293,7 @@ fn feed_forward_backward(
     scratch.clock.lap(Part::Normalisation);
     let panels = backward.weights.panels(index, Product::Outer);
     apply_backward(
+        context.precision,
         tokens,
         &layer.outer,
         &scratch.update,
@@ -301,6 +310,7 @@ fn feed_forward_backward(
     scratch.clock.lap(Part::Activation);
     let panels = backward.weights.panels(index, Product::Inner);
     apply_backward(
+        context.precision,
         tokens,
         &layer.inner,
         &scratch.wide,
@@ -312,8 +322,15 @@ fn feed_forward_backward(
     if !backward.trainable.block(feed_forward_block(index)) {
         return;
     }
-    pack_inputs(tokens, &layer.outer, &kept.inner, &mut scratch.first_panels);
     pack_inputs(
+        context.precision,
+        tokens,
+        &layer.outer,
+        &kept.inner,
+        &mut scratch.first_panels,
+    );
+    pack_inputs(
+        context.precision,
         tokens,
         &layer.inner,
         &kept.middle,
@@ -343,6 +360,7 @@ fn feed_forward_backward(
         ..
     } = scratch;
     add_weight_gradient(
+        context.precision,
         tokens,
         &layer.outer,
         update,
@@ -351,6 +369,7 @@ fn feed_forward_backward(
         &mut lent,
     );
     add_weight_gradient(
+        context.precision,
         tokens,
         &layer.inner,
         wide,
@@ -391,6 +410,7 @@ fn attention_backward(
     let panels = backward.weights.panels(index, Product::AttentionOutput);
     scratch.target_gradient.resize(tokens * hidden);
     apply_backward(
+        context.precision,
         tokens,
         &layer.attention_output,
         &scratch.update,
@@ -414,6 +434,7 @@ fn attention_backward(
     });
     let panels = backward.weights.panels(index, Product::Projection);
     apply_backward(
+        context.precision,
         tokens,
         &layer.projection,
         &scratch.wide,
@@ -426,12 +447,19 @@ fn attention_backward(
         return;
     }
     pack_inputs(
+        context.precision,
         tokens,
         &layer.attention_output,
         &kept.context,
         &mut scratch.first_panels,
     );
-    pack_inputs(tokens, &layer.projection, input, &mut scratch.second_panels);
+    pack_inputs(
+        context.precision,
+        tokens,
+        &layer.projection,
+        input,
+        &mut scratch.second_panels,
+    );
     scratch.clock.lap(Part::WeightGradients);
     let mut lent = backward.tickets.wait(attention_block(index), backward.turn);
     scratch.clock.lap(Part::Waiting);
@@ -454,6 +482,7 @@ fn attention_backward(
         ..
     } = scratch;
     add_weight_gradient(
+        context.precision,
         tokens,
         &layer.attention_output,
         update,
@@ -462,6 +491,7 @@ fn attention_backward(
         &mut lent,
     );
     add_weight_gradient(
+        context.precision,
         tokens,
         &layer.projection,
         wide,

@@ -19,7 +19,7 @@ use crate::kernels::dropout::Dropout;
 use crate::kernels::embedding::{Lookup, NormaliseEmbeddings};
 use crate::kernels::gelu::Gelu;
 use crate::kernels::lanes::vectorised;
-use crate::kernels::matmul::{Matrix, Write, multiply};
+use crate::kernels::matmul::{Matrix, Precision, Write};
 use crate::kernels::normalise::NormaliseResidual;
 use crate::kernels::vocabulary::{Output, VocabularyScratch};
 
@@ -33,6 +33,7 @@ pub struct Context<'a> {
     pub direction: Direction,
     /// `None` without dropout: evaluation.
     pub stream: Option<Stream>,
+    pub precision: Precision,
 }
 
 /// The name of a pass's dropout masks.
@@ -97,6 +98,7 @@ impl Context<'_> {
             offsets: shard.offsets(),
             dropout: self.dropout(Site::Probabilities(layer)),
             first_row: shard.first_row(),
+            precision: self.precision,
         }
     }
 
@@ -110,6 +112,7 @@ impl Context<'_> {
             table: self.of(&self.layout.token),
             bias: self.of(&self.layout.output_bias),
             hidden: self.shape.settings.hidden,
+            precision: self.precision,
         }
     }
 }
@@ -286,7 +289,7 @@ fn layer_forward(
         row.copy_from_slice(bias);
     }
     let panels = weights.panels(index, Product::Projection);
-    apply(
+    context.apply(
         tokens,
         &layer.projection,
         input,
@@ -304,7 +307,7 @@ fn layer_forward(
     );
     scratch.clock.lap(Part::Attention);
     let panels = weights.panels(index, Product::AttentionOutput);
-    apply(
+    context.apply(
         tokens,
         &layer.attention_output,
         &kept.context,
@@ -327,7 +330,7 @@ fn layer_forward(
     });
     scratch.clock.lap(Part::Normalisation);
     let panels = weights.panels(index, Product::Inner);
-    apply(
+    context.apply(
         tokens,
         &layer.inner,
         &kept.middle,
@@ -343,7 +346,7 @@ fn layer_forward(
     });
     scratch.clock.lap(Part::Activation);
     let panels = weights.panels(index, Product::Outer);
-    apply(
+    context.apply(
         tokens,
         &layer.outer,
         &kept.inner,
@@ -367,26 +370,29 @@ fn layer_forward(
     scratch.clock.lap(Part::Normalisation);
 }
 
-/// out (+)= input . weight^T
-fn apply(
-    tokens: usize,
-    linear: &Linear,
-    input: &[f32],
-    panels: &[f32],
-    out: &mut [f32],
-    write: Write,
-) {
-    let Linear {
-        inputs, outputs, ..
-    } = *linear;
-    multiply(
-        tokens,
-        inputs,
-        outputs,
-        Matrix::rows(input, inputs),
-        panels,
-        out,
-        outputs,
-        write,
-    );
+impl Context<'_> {
+    /// out (+)= input . weight^T
+    fn apply(
+        &self,
+        tokens: usize,
+        linear: &Linear,
+        input: &[f32],
+        panels: &[f32],
+        out: &mut [f32],
+        write: Write,
+    ) {
+        let Linear {
+            inputs, outputs, ..
+        } = *linear;
+        self.precision.multiply(
+            tokens,
+            inputs,
+            outputs,
+            Matrix::rows(input, inputs),
+            panels,
+            out,
+            outputs,
+            write,
+        );
+    }
 }

@@ -249,6 +249,7 @@ impl Builder<'_> {
             runs: configurations.len(),
             pooling: settings.finetune.pooling,
             maximum_length: settings.finetune.maximum_length,
+            precision: settings.finetune.precision,
             cells,
         };
         let label = format!(
