@@ -252,8 +252,8 @@ fn loss_and_every_gradient_agree_with_pytorch() {
     }
 }
 
-/// With operands in bfloat16, whose last place is 2^-8: the loss within half a percent of PyTorch's in 64 bits, and each
-/// tensor's gradient within 5 % of it in the root mean square (measured: at most 0.1 % and 2.5 %).
+/// With operands in bfloat16, whose last place is 2^-8: the loss within 0.1 % of PyTorch's in 64 bits, and each tensor's
+/// gradient within 3 % of it in the root mean square (measured: 0.02 % and 1.2 % at most).
 #[test]
 fn bf16_stays_near_pytorch_and_differs_from_f32() {
     for name in ["bidirectional", "causal", "parts", "odd", "long"] {
@@ -268,7 +268,7 @@ fn bf16_stays_near_pytorch_and_differs_from_f32() {
             .unwrap()
             .nats;
         let error = (loss / expected - 1.0).abs();
-        assert!(error < 5e-3, "{name}: {loss} {expected}");
+        assert!(error < 1e-3, "{name}: {loss} {expected}");
         assert!(error > 0.0, "{name}: nothing was rounded");
         for (parameter, gradient) in &gradients(&trainer) {
             let truth = oracle.tensor(&format!("gradients/{parameter}"));
@@ -280,10 +280,7 @@ fn bf16_stays_near_pytorch_and_differs_from_f32() {
                 }
             }
             let share = (wrong / norm.max(1e-30)).sqrt();
-            if std::env::var_os("XLT_SHOW").is_some() {
-                println!("{name} {error:.5} {parameter} {share:.5}");
-            }
-            assert!(norm < 1e-12 || share < 0.05, "{name} {parameter}: {share}");
+            assert!(norm < 1e-12 || share < 0.03, "{name} {parameter}: {share}");
         }
     }
 }

@@ -255,8 +255,10 @@ fn the_papers_profile_lacks_nothing_but_files() {
     let nothing = tempfile::tempdir().unwrap();
     let error = plan(&study, Some(nothing.path())).unwrap_err();
     let Missing(missing) = error.downcast_ref().unwrap();
-    for line in missing {
-        assert!(line.contains("does not exist"), "{line}");
+    let missing = &missing.problems;
+    for problem in missing {
+        assert!(problem.message.contains("does not exist"), "{problem:?}");
+        assert!(problem.place.is_some(), "{problem:?}");
     }
     // 15 languages of text, 14 of sentence pairs; XNLI: 15 dev and test sets, a training set, 14 translations of each.
     assert_eq!(missing.len(), 15 + 14 + 15 + 15 + 1 + 14 + 14);

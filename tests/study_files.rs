@@ -295,6 +295,28 @@ fn languages_must_be_known_and_named_once() {
 }
 
 #[test]
+fn impossible_synthetic_languages_are_shown_where_they_are_set() {
+    wrong(
+        "nli: {train: 300",
+        "nli: {train: 301",
+        "301",
+        &["301 pairs", "multiple of 3"],
+    );
+    wrong(
+        "monolingual_words: 3000",
+        "monolingual_words: 0",
+        "0\n    parallel",
+        &["0 monolingual words", "1000000000"],
+    );
+    wrong(
+        "  synthetic:\n",
+        "  synthetic:\n    anchors: 1.5\n",
+        "1.5",
+        &["anchors is 1.5", "0 to 1"],
+    );
+}
+
+#[test]
 fn test_sets_never_select() {
     for name in ["test", "source_test", "target_test"] {
         wrong(

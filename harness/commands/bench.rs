@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,9 @@ use serde_json::json;
 
 use super::run::MachineArguments;
 use super::{DONE, exit};
+use crate::data::corpus::{Lines, binarise};
 use crate::data::nli::Label;
+use crate::data::tokenizer::{self, TokenizerSettings};
 use crate::kernels::{Device, Precision};
 use crate::model::{Direction, Encoder, Model, ModelSettings, Shape};
 use crate::tasks::pair_classification::{Classifier, EncodedPair, predict, train_step};
@@ -55,6 +57,9 @@ pub struct Arguments {
     /// The arithmetic of matrix products
     #[arg(long, value_enum, default_value_t = PrecisionChoice::F32)]
     pub precision: PrecisionChoice,
+    /// For token_files: the text to encode, a sentence in each line
+    #[arg(long, value_name = "FILE", required_if_eq("objective", "token_files"))]
+    pub text: Option<PathBuf>,
     /// Dropout, of attention too
     #[arg(long, default_value_t = 0.1)]
     pub dropout: f32,
@@ -81,6 +86,8 @@ pub enum Objective {
     Xnli,
     /// Classify sentence pairs only
     XnliPrediction,
+    /// Learn a tokenizer of --vocabulary entries from --text, and measure how fast the text becomes token files
+    TokenFiles,
 }
 
 /// As [`Precision`], on the command line.
@@ -101,10 +108,15 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
         arguments.sequences > 0,
         "--sequences 0 is an empty step; name at least 1"
     );
-    let workload = workload(arguments)?;
     let device = arguments.machine.device.open(arguments.machine.threads()?);
+    if let (Objective::TokenFiles, Some(text)) = (arguments.objective, &arguments.text) {
+        return measure_token_files(text, arguments, &device, output);
+    }
+    let workload = workload(arguments)?;
     let measured = match arguments.objective {
-        Objective::MaskedLm | Objective::CausalLm => measure(&workload, &device)?,
+        Objective::MaskedLm | Objective::CausalLm | Objective::TokenFiles => {
+            measure(&workload, &device)?
+        }
         Objective::Xnli => measure_finetuning(&workload, &device)?,
         Objective::XnliPrediction => measure_prediction(&workload, &device)?,
     };
@@ -192,7 +204,7 @@ fn workload(arguments: &Arguments) -> Result<Workload> {
     let predicted = match arguments.objective {
         Objective::MaskedLm => MASKED,
         Objective::CausalLm => 1.0,
-        Objective::Xnli | Objective::XnliPrediction => 0.0,
+        Objective::Xnli | Objective::XnliPrediction | Objective::TokenFiles => 0.0,
     };
     Ok(Workload {
         shape: Shape {
@@ -304,6 +316,81 @@ fn measure_prediction(workload: &Workload, device: &Device) -> Result<Measuremen
             Ok(step_of(workload, number, 1.0))
         };
     measure_steps(workload, device, &mut encoder, step, Encoder::take_times)
+}
+
+/// Learns a tokenizer from a file and encodes it, the latter as often as there are steps.
+fn measure_token_files(
+    text: &Path,
+    arguments: &Arguments,
+    device: &Device,
+    output: &mut dyn Write,
+) -> Result<ExitCode> {
+    const LANGUAGE: &str = "en";
+    let settings: TokenizerSettings = serde_json::from_value(json!({
+        "bpe": {"vocabulary": arguments.vocabulary},
+        "sharing": "shared",
+        "sampling_exponent": 1.0,
+    }))?;
+    let counts = tokenizer::count_file(text, device)?;
+    let learnt = tokenizer::train(&settings, &[(LANGUAGE.to_owned(), counts)])?;
+    let bytes = fs::metadata(text)
+        .with_context(|| format!("cannot read {}", text.display()))?
+        .len();
+    let folder = tempfile::tempdir().context("cannot create a folder for the token files")?;
+    let (mut seconds, mut cpu_seconds, mut tokens) = (Vec::new(), Vec::new(), 0);
+    for _ in 0..arguments.steps {
+        let (start, before) = (Instant::now(), processor_seconds());
+        let facts = binarise(
+            (text, Lines::Documents),
+            (&learnt, LANGUAGE),
+            (folder.path(), "train"),
+            device,
+            &|_| Ok(()),
+        )?;
+        seconds.push(start.elapsed().as_secs_f64());
+        cpu_seconds.extend(before.zip(processor_seconds()).map(|(a, b)| b - a));
+        tokens = facts.tokens;
+    }
+    let median = |values: &mut Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied()
+    };
+    let megabytes = bytes as f64 / 1e6;
+    let rate = |seconds: Option<f64>| seconds.map(|seconds| megabytes / seconds);
+    let (per_second, per_cpu_second) = (rate(median(&mut seconds)), rate(median(&mut cpu_seconds)));
+    if arguments.json {
+        let object = json!({
+            "objective": arguments.objective,
+            "device": device.description(),
+            "threads": device.threads(),
+            "bytes": bytes,
+            "tokens": tokens,
+            "megabytes_per_second": per_second,
+            "megabytes_per_processor_second": per_cpu_second,
+            "peak_memory_bytes": peak_memory_bytes(),
+        });
+        writeln!(output, "{}", serde_json::to_string_pretty(&object)?)?;
+    } else {
+        writeln!(
+            output,
+            "{tokens} tokens of {megabytes:.1} MB; {:.1} MB a second, {} MB a second of a processor",
+            per_second.unwrap_or(f64::NAN),
+            per_cpu_second.map_or("unknown".to_owned(), |rate| format!("{rate:.1}"))
+        )?;
+    }
+    Ok(exit(DONE))
+}
+
+/// Seconds that all threads of this process have run; Linux tells, in hundredths.
+fn processor_seconds() -> Option<f64> {
+    let status = fs::read_to_string("/proc/self/stat").ok()?;
+    // The name, in brackets, may hold anything.
+    let fields: Vec<&str> = status.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks: f64 = [11, 12]
+        .into_iter()
+        .filter_map(|field| fields.get(field)?.parse::<f64>().ok())
+        .sum();
+    Some(ticks / 100.0)
 }
 
 /// The most memory this process has held; Linux tells.

@@ -135,7 +135,9 @@ pub fn loss(
                 width,
                 Write::Replace,
             );
-            let halves = scratch.halves[first / LANES..].iter_mut().take(width / LANES);
+            let halves = scratch.halves[first / LANES..]
+                .iter_mut()
+                .take(width / LANES);
             for (index, half) in halves.enumerate() {
                 vectorised(AddBias {
                     logits: chunk,
@@ -151,7 +153,9 @@ pub fn loss(
     let mut total = LossSum::default();
     for (first, width) in panels(count) {
         let logits = &mut scratch.logits[first * vocabulary..(first + width) * vocabulary];
-        let halves = scratch.halves[first / LANES..].iter_mut().take(width / LANES);
+        let halves = scratch.halves[first / LANES..]
+            .iter_mut()
+            .take(width / LANES);
         for (index, half) in halves.enumerate() {
             total.add(vectorised(Powers {
                 logits,
@@ -336,7 +340,8 @@ pub fn add_table_gradient(
     let (hidden, vocabulary) = (output.hidden, output.bias.len());
     let whole = packed_length(PANEL, hidden);
     scratch.packed_states.resize(count.div_ceil(PANEL) * whole);
-    for ((first, width), packed) in panels(count).zip(scratch.packed_states.chunks_exact_mut(whole)) {
+    for ((first, width), packed) in panels(count).zip(scratch.packed_states.chunks_exact_mut(whole))
+    {
         let states = Matrix::rows(&states[first * hidden..], hidden);
         output
             .precision
@@ -345,7 +350,8 @@ pub fn add_table_gradient(
     // Rows of the table stay in the cache while all panels add to them.
     for first_row in (0..vocabulary).step_by(TABLE_ROWS) {
         let rows = first_row..vocabulary.min(first_row + TABLE_ROWS);
-        for ((first, width), packed) in panels(count).zip(scratch.packed_states.chunks_exact(whole)) {
+        for ((first, width), packed) in panels(count).zip(scratch.packed_states.chunks_exact(whole))
+        {
             let logits =
                 &scratch.logits[first * vocabulary + rows.start * width..][..rows.len() * width];
             output.precision.multiply(

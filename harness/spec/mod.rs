@@ -41,6 +41,19 @@ pub struct Study {
     pub claims: Vec<Claim>,
     pub tables: Vec<Table>,
     pub anchors: Anchors,
+    /// Of the file, for messages.
+    lines: Vec<String>,
+}
+
+impl Study {
+    /// What is wrong with the study, shown with the lines of its file.
+    pub fn wrong(&self, problems: Vec<Problem>) -> SpecError {
+        SpecError {
+            file: self.file.clone(),
+            problems,
+            lines: self.lines.clone(),
+        }
+    }
 }
 
 /// One line of the comparison.
@@ -311,6 +324,7 @@ pub fn read_text(
         claims: head.claims,
         tables: head.tables,
         anchors,
+        lines: lines(text),
     };
     let problems = validate::problems(&study, &base);
     if problems.is_empty() {

@@ -281,8 +281,11 @@ fn data(settings: &Settings, add: &mut impl FnMut(&str, String)) {
         ..
     } = &settings.data;
     if let Some(family) = synthetic {
-        if let Err(error) = family.validate(&settings.languages.source) {
-            add("data.synthetic", format!("{error:#}"));
+        for problem in family.problems(&settings.languages.source) {
+            add(
+                &format!("data.synthetic.{}", problem.field),
+                format!("{}; {}", problem.what, problem.remedy),
+            );
         }
         if !monolingual.is_empty() || !parallel.is_empty() || nli != &Default::default() {
             add("data", "a study reads synthetic languages or real text, not both; remove `synthetic` or the other sources".into());

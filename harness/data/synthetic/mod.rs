@@ -23,7 +23,7 @@ mod write;
 
 use std::collections::{BTreeMap, HashSet};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use rayon::prelude::*;
 
 pub use annotation::AnnotatedSentence;
@@ -125,7 +125,9 @@ impl Generator<'_> {
 /// A family's data. `source` is the reference language; the same settings, source and seed give the same bytes.
 /// Errors when the settings are out of range or the family is too small for the sizes asked.
 pub fn generate(settings: &FamilySettings, source: &str, seed: u64) -> Result<Generated> {
-    settings.validate(source)?;
+    if let Some(problem) = settings.problems(source).first() {
+        bail!("data.synthetic.{problem}");
+    }
     let world = &settings.world;
     let mut generator = Generator {
         family: settings,

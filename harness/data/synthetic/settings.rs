@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, bail, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::problem::Problem;
 
 /// A family of synthetic languages that share one grammar and one world.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -204,69 +205,130 @@ pub struct SplitSizes {
 }
 
 impl FamilySettings {
-    /// Refuses what cannot be generated, naming the field and what would be right.
-    pub fn validate(&self, source: &str) -> Result<()> {
-        let Some(reference) = self.languages.get(source) else {
-            let codes: Vec<&str> = self.languages.keys().map(String::as_str).collect();
-            bail!(
-                "source language `{source}` is not in the synthetic family (languages: {}): add it to `synthetic.languages`",
-                codes.join(", ")
-            );
+    /// What cannot be generated; fields below `data.synthetic`. `source` is the reference language.
+    pub fn problems(&self, source: &str) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut check = |sound: bool, field: &str, what: String, remedy: &str| {
+            let problem = Problem::new(field, what, remedy);
+            // Languages without a number of their own share the family's.
+            if !sound && !problems.contains(&problem) {
+                problems.push(problem);
+            }
         };
-        ensure!(
-            reference.anchors.is_none() && reference.shared_function_words.is_none(),
-            "synthetic language `{source}` is the reference, whose words the others share: \
-             set `anchors` and `shared_function_words` on the family or on another language"
-        );
-        for (name, share) in [
+        match self.languages.get(source) {
+            None => {
+                let codes: Vec<&str> = self.languages.keys().map(String::as_str).collect();
+                check(
+                    false,
+                    "languages",
+                    format!(
+                        "source language `{source}` is not in the synthetic family (languages: {})",
+                        codes.join(", ")
+                    ),
+                    "add it here",
+                );
+            }
+            Some(reference) => check(
+                reference.anchors.is_none() && reference.shared_function_words.is_none(),
+                &format!("languages.{source}"),
+                format!("`{source}` is the reference, whose words the others share"),
+                "set `anchors` and `shared_function_words` on the family or on another language",
+            ),
+        }
+        const SHARE: &str = "choose a number from 0 to 1";
+        let is_share = |share: f64| (0.0..=1.0).contains(&share);
+        for (field, share) in [
             ("anchors", self.anchors),
             ("negation", self.negation),
             ("quantifiers", self.quantifiers),
-            ("negation + quantifiers", self.negation + self.quantifiers),
         ] {
-            check_share(&format!("synthetic.{name}"), share)?;
+            check(is_share(share), field, format!("{field} is {share}"), SHARE);
         }
+        let both = self.negation + self.quantifiers;
+        check(
+            both.is_nan() || both <= 1.0,
+            "quantifiers",
+            format!("negation and quantifiers are {both} together"),
+            "choose at most 1 for their sum",
+        );
         for (code, language) in &self.languages {
-            ensure!(
+            let path = |field: &str| format!("languages.{code}.{field}");
+            check(
                 is_code(code),
-                "synthetic language code `{code}` must be lower-case ASCII letters, digits or `_`, starting with a letter, \
-                 because it names files"
+                &format!("languages.{code}"),
+                format!("`{code}` cannot be a language's code, because it names files"),
+                "choose lower-case ASCII letters, digits or `_`, starting with a letter",
             );
-            let path = format!("synthetic.languages.{code}");
-            check_share(&format!("{path}.anchors"), language.anchors.unwrap_or(0.0))?;
-            check_share(&format!("{path}.domain"), language.domain)?;
+            for (field, share) in [
+                ("anchors", language.anchors.unwrap_or(0.0)),
+                ("domain", language.domain),
+            ] {
+                check(
+                    is_share(share),
+                    &path(field),
+                    format!("{field} is {share}"),
+                    SHARE,
+                );
+            }
             let words = self.words_of(language);
-            ensure!(
+            // The family's number unless the language has its own.
+            let of_language = language
+                .monolingual_words
+                .map(|_| path("monolingual_words"));
+            check(
                 (1..=1_000_000_000).contains(&words),
-                "{path}: {words} monolingual words; set `monolingual_words` between 1 and 1000000000"
+                of_language.as_deref().unwrap_or("monolingual_words"),
+                format!("{words} monolingual words"),
+                "choose between 1 and 1000000000",
             );
             let syllables = language.morphology.suffix_syllables;
-            ensure!(
+            check(
                 (1..=4).contains(&syllables),
-                "{path}.morphology.suffix_syllables is {syllables}; choose 1 to 4"
+                &path("morphology.suffix_syllables"),
+                format!("suffixes of {syllables} syllables"),
+                "choose 1 to 4",
             );
         }
-        ensure!(
+        check(
             (1..=8).contains(&self.syllables_per_word),
-            "synthetic.syllables_per_word is {}; choose 1 to 8",
-            self.syllables_per_word
+            "syllables_per_word",
+            format!("words of {} syllables", self.syllables_per_word),
+            "choose 1 to 8",
         );
-        self.world.validate()?;
+        // The least numbers are those for which the rules of `logic` hold.
+        let world = &self.world;
+        for (name, count, least) in [
+            ("categories", world.categories, 2),
+            ("nouns_per_category", world.nouns_per_category, 2),
+            ("adjective_dimensions", world.adjective_dimensions, 1),
+            (
+                "adjectives_per_dimension",
+                world.adjectives_per_dimension,
+                2,
+            ),
+            ("verbs", world.verbs, 3),
+            ("places", world.places, 2),
+        ] {
+            check(
+                (least..=100).contains(&count),
+                &format!("world.{name}"),
+                format!("{name} is {count}"),
+                &format!("choose {least} to 100"),
+            );
+        }
         for (name, size) in [
             ("train", self.nli.train),
             ("dev", self.nli.dev),
             ("test", self.nli.test),
         ] {
-            ensure!(
-                size.is_multiple_of(3),
-                "synthetic.nli.{name} is {size}; choose a multiple of 3, because three premises share a hypothesis"
-            );
-            ensure!(
-                size <= 10_000_000,
-                "synthetic.nli.{name} is {size}; choose at most 10000000"
+            check(
+                size.is_multiple_of(3) && size <= 10_000_000,
+                &format!("nli.{name}"),
+                format!("{size} pairs"),
+                "choose a multiple of 3 up to 10000000: three premises share a hypothesis",
             );
         }
-        Ok(())
+        problems
     }
 
     /// What differs from the committed default family, one line a setting, for the report.
@@ -322,34 +384,6 @@ impl FamilySettings {
     }
 }
 
-impl WorldSettings {
-    fn validate(&self) -> Result<()> {
-        // The least numbers are those for which the rules of `logic` hold.
-        for (name, count, least) in [
-            ("categories", self.categories, 2),
-            ("nouns_per_category", self.nouns_per_category, 2),
-            ("adjective_dimensions", self.adjective_dimensions, 1),
-            ("adjectives_per_dimension", self.adjectives_per_dimension, 2),
-            ("verbs", self.verbs, 3),
-            ("places", self.places, 2),
-        ] {
-            ensure!(
-                (least..=100).contains(&count),
-                "synthetic.world.{name} is {count}; choose {least} to 100"
-            );
-        }
-        Ok(())
-    }
-}
-
-fn check_share(path: &str, share: f64) -> Result<()> {
-    ensure!(
-        (0.0..=1.0).contains(&share),
-        "{path} is {share}; choose a number from 0 to 1"
-    );
-    Ok(())
-}
-
 fn is_code(code: &str) -> bool {
     code.starts_with(|first: char| first.is_ascii_lowercase())
         && code
@@ -391,7 +425,7 @@ mod tests {
     #[test]
     fn the_default_family_is_valid_and_has_no_deviations() {
         let family = FamilySettings::default();
-        family.validate("aa").unwrap();
+        assert_eq!(family.problems("aa"), []);
         assert_eq!(family.deviations(), Vec::<String>::new());
     }
 
@@ -418,34 +452,38 @@ mod tests {
 
     #[test]
     fn wrong_settings_are_refused_with_the_field() {
-        let refused = |change: fn(&mut FamilySettings), word: &str| {
+        let refused = |change: fn(&mut FamilySettings), field: &str| {
             let mut family = FamilySettings::default();
             change(&mut family);
-            let message = family.validate("aa").unwrap_err().to_string();
-            assert!(message.contains(word), "{message}");
+            let problems = family.problems("aa");
+            let fields: Vec<&str> = problems
+                .iter()
+                .map(|problem| problem.field.as_str())
+                .collect();
+            assert_eq!(fields, [field]);
         };
-        refused(|family| family.anchors = f64::NAN, "synthetic.anchors");
+        refused(|family| family.anchors = f64::NAN, "anchors");
         refused(
             |family| (family.negation, family.quantifiers) = (0.7, 0.7),
             "quantifiers",
         );
-        refused(|family| family.nli.test = 2_000, "synthetic.nli.test");
-        refused(|family| family.world.verbs = 2, "synthetic.world.verbs");
+        refused(|family| family.nli.test = 2_000, "nli.test");
+        refused(|family| family.world.verbs = 2, "world.verbs");
         refused(|family| family.monolingual_words = 0, "monolingual_words");
         refused(
             |family| family.languages.retain(|code, _| code != "aa"),
-            "source language `aa`",
+            "languages",
         );
         refused(
             |family| family.languages.get_mut("aa").unwrap().anchors = Some(0.2),
-            "is the reference",
+            "languages.aa",
         );
         refused(
             |family| {
                 let language = LanguageSettings::default();
                 family.languages.extend([("../x".to_owned(), language)]);
             },
-            "names files",
+            "languages.../x",
         );
     }
 }

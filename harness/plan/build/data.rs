@@ -10,6 +10,7 @@ use crate::data::nli::Split;
 use crate::data::source::{NliInput, NliSource, ParallelInput, TextInput};
 use crate::fingerprint::Fingerprint;
 use crate::plan::Source;
+use crate::spec::Problem;
 use crate::spec::settings::{NliData, Settings};
 use crate::stages::{corpus, monolingual, nli, parallel, synthesize, tokenizer};
 
@@ -72,9 +73,17 @@ fn first_with_files<S>(
 }
 
 impl Builder<'_> {
-    /// Notes that data is missing; the placeholder lets planning go on, so that everything missing is told at once.
-    fn miss(&mut self, message: String) -> Fingerprint {
-        self.missing.insert(message);
+    /// Notes that data is missing which the section at `path` should name; the placeholder lets planning go on, so that
+    /// everything missing is told at once.
+    fn miss(&mut self, path: &str, message: String) -> Fingerprint {
+        let place = self
+            .document
+            .map(|document| document.nearest_to(path).place);
+        let problem = Problem { message, place };
+        // Variants share most of their data.
+        if !self.missing.contains(&problem) {
+            self.missing.push(problem);
+        }
         nothing()
     }
 
@@ -127,9 +136,14 @@ impl Builder<'_> {
             }
             None => {
                 let sources = role.sources(&settings.data.nli);
-                let Some(source) = sources.iter().find(|source| source.covers(language)) else {
+                let section = format!("data.nli.{}", role.name());
+                let covering = sources
+                    .iter()
+                    .enumerate()
+                    .find(|(_, source)| source.covers(language));
+                let Some((index, source)) = covering else {
                     let source_language = &settings.languages.source;
-                    return Ok(self.miss(match role {
+                    return Ok(self.miss(&section, match role {
                         Role::TranslatedTrain => format!("{language}: the training set translated into {language}; name it under data.nli.translated_train, or drop {language} from translate_train with finetune.regime_languages"),
                         Role::TranslatedTest => format!("{language}: the test set translated from {language} into {source_language}; name it under data.nli.translated_test, or drop {language} from translate_test with finetune.regime_languages"),
                         _ => format!("{language}: the {} set; name it under data.nli.{}", role.name(), role.name()),
@@ -137,7 +151,10 @@ impl Builder<'_> {
                 };
                 match source.files(language, self.root) {
                     Ok(found) => files = self.hashed(found)?,
-                    Err(error) => return Ok(self.miss(format!("{name}: {error:#}"))),
+                    Err(error) => {
+                        let path = format!("{section}.{index}");
+                        return Ok(self.miss(&path, format!("{name}: {error:#}")));
+                    }
                 }
                 let input = source.input(language)?;
                 let revision = match &input {
@@ -203,7 +220,10 @@ impl Builder<'_> {
                                 .map_or("name it under data.monolingual".into(), |error| {
                                     format!("{error:#}")
                                 });
-                            return Ok(self.miss(format!("{language}: monolingual text; {reason}")));
+                            return Ok(self.miss(
+                                "data.monolingual",
+                                format!("{language}: monolingual text; {reason}"),
+                            ));
                         }
                     };
                 files = self.hashed(paths)?;
@@ -265,7 +285,7 @@ impl Builder<'_> {
                             .map_or("name them under data.parallel".into(), |error| {
                                 format!("{error:#}")
                             });
-                        return Ok(self.miss(format!("{first}-{second}: sentence pairs for translation language modelling; {reason}")));
+                        return Ok(self.miss("data.parallel", format!("{first}-{second}: sentence pairs for translation language modelling; {reason}")));
                     }
                 };
                 files = self.hashed(paths)?;

@@ -4,7 +4,6 @@ mod data;
 mod training;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -15,21 +14,13 @@ use crate::fingerprint::Fingerprint;
 use crate::plan::estimate::Estimate;
 use crate::plan::hashes::FileHashes;
 use crate::plan::{DataFile, Job, Plan};
-use crate::spec::Study;
+use crate::spec::document::Node;
+use crate::spec::{Problem, SpecError, Study};
 
-/// Data that a study asks for and nobody supplies.
+/// Data that a study asks for and nobody supplies, each at the place of the section that should name it.
 #[derive(Debug, Clone, thiserror::Error)]
-pub struct Missing(pub Vec<String>);
-
-impl fmt::Display for Missing {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "the study asks for data that nobody supplies:")?;
-        for line in &self.0 {
-            write!(formatter, "\n  {line}")?;
-        }
-        Ok(())
-    }
-}
+#[error("the study asks for data that nobody supplies:\n{0}")]
+pub struct Missing(pub SpecError);
 
 /// Plans a study. `root` is where relative paths of data start; none means the working folder.
 ///
@@ -39,16 +30,20 @@ pub fn build(study: &Study, root: Option<&Path>, hashes: &mut FileHashes) -> Res
     let mut builder = Builder {
         plan: Plan::default(),
         known: BTreeSet::new(),
-        missing: BTreeSet::new(),
+        missing: Vec::new(),
+        document: None,
         root,
         hashes,
     };
     for variant in &study.variants {
+        builder.document = Some(&variant.document);
         builder.variant(&variant.name, &variant.settings)?;
     }
     builder.hashes.keep();
     if !builder.missing.is_empty() {
-        return Err(Missing(builder.missing.into_iter().collect()).into());
+        let mut missing = builder.missing;
+        missing.sort_by(|a, b| (a.place, &a.message).cmp(&(b.place, &b.message)));
+        return Err(Missing(study.wrong(missing)).into());
     }
     Ok(builder.plan)
 }
@@ -56,7 +51,9 @@ pub fn build(study: &Study, root: Option<&Path>, hashes: &mut FileHashes) -> Res
 struct Builder<'a> {
     plan: Plan,
     known: BTreeSet<Fingerprint>,
-    missing: BTreeSet<String>,
+    missing: Vec<Problem>,
+    /// Of the variant that is being planned.
+    document: Option<&'a Node>,
     root: Option<&'a Path>,
     hashes: &'a mut FileHashes,
 }
