@@ -662,3 +662,69 @@ fn artifacts_move_between_stores_and_a_damaged_one_is_found() {
     assert_eq!(run["jobs_finished"], 0);
     other.xlt(&["store", "verify"]).ends(0);
 }
+
+#[test]
+fn bench_measures_every_objective_in_every_precision_and_names_what_is_wrong() {
+    let place = Place::new(TINY);
+    let bench = |changes: &[(&str, &str)]| {
+        let mut options = BTreeMap::from([
+            ("--layers", "1"),
+            ("--hidden", "16"),
+            ("--heads", "2"),
+            ("--feed-forward", "32"),
+            ("--vocabulary", "50"),
+            ("--sequences", "3"),
+            ("--steps", "1"),
+            ("--threads", "2"),
+        ]);
+        options.extend(changes.iter().copied());
+        let mut arguments = vec!["bench", "--json"];
+        arguments.extend(options.into_iter().flat_map(|(name, value)| [name, value]));
+        place.xlt(&arguments)
+    };
+    fs::write(place.path().join("lengths.txt"), "3\n9\n5\n").unwrap();
+    for objective in ["masked_lm", "causal_lm", "xnli", "xnli_prediction"] {
+        for precision in ["f32", "bf16"] {
+            let measured = bench(&[
+                ("--objective", objective),
+                ("--precision", precision),
+                ("--lengths", "lengths.txt"),
+            ])
+            .ends(0)
+            .json();
+            assert_eq!(measured["precision"], precision);
+            for figure in [
+                "tokens_per_second",
+                "examples_per_second",
+                "milliseconds_per_step",
+                "share_of_matrix_product",
+            ] {
+                assert!(measured[figure].as_f64().unwrap() > 0.0, "{measured}");
+            }
+            assert!(measured["milliseconds"]["linear"].as_f64().unwrap() > 0.0);
+        }
+    }
+    let text: String = (0..200)
+        .map(|line| format!("the cat {} sat on mat {line}\n", line % 7))
+        .collect();
+    fs::write(place.path().join("text.txt"), text).unwrap();
+    let token_files = ("--objective", "token_files");
+    let measured = bench(&[token_files, ("--text", "text.txt")]).ends(0).json();
+    assert!(measured["tokens"].as_u64().unwrap() > 200, "{measured}");
+
+    fs::write(place.path().join("lengths.txt"), "3\nmany\n").unwrap();
+    for (changes, words) in [
+        (vec![token_files], "--text"),
+        (vec![token_files, ("--text", "nowhere.txt")], "nowhere.txt"),
+        (vec![("--steps", "0")], "--steps 0"),
+        (vec![("--sequences", "0")], "--sequences 0"),
+        (vec![("--heads", "3")], "3 heads"),
+        (vec![("--length", "0")], "no tokens"),
+        (vec![("--vocabulary", "0")], "--vocabulary 0"),
+        (vec![("--lengths", "nowhere.txt")], "nowhere.txt"),
+        (vec![("--lengths", "lengths.txt")], "lengths.txt:2"),
+    ] {
+        let told = bench(&changes).ends(2).err;
+        assert!(told.contains(words), "{changes:?}: {told}");
+    }
+}

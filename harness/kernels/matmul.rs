@@ -656,32 +656,91 @@ mod tests {
         }
     }
 
+    /// Tiles of every height that an instruction set may ask for, over blocks, strips and their tails.
     #[test]
     fn every_instruction_set_gives_the_same_bits() {
-        let (rows, depth, columns) = (21, 50, 70);
-        let a = random(rows * depth, 5);
-        let b = random(depth * columns, 6);
+        for (rows, depth, columns) in [
+            (1, 3, 1),
+            (21, 50, 70),
+            (BLOCK_ROWS + 13, 40, 17),
+            (2 * BLOCK_ROWS, 700, 33),
+        ] {
+            let a = random(rows * depth, 5);
+            let b = random(depth * columns, 6);
+            for (transposed, precision) in [
+                (false, Precision::F32),
+                (true, Precision::F32),
+                (false, Precision::Bf16),
+                (true, Precision::Bf16),
+            ] {
+                let left = if transposed {
+                    Matrix::columns(&a, rows)
+                } else {
+                    Matrix::rows(&a, depth)
+                };
+                let mut panels = vec![0.0; packed_length(depth, columns)];
+                precision.pack(Matrix::rows(&b, columns), depth, columns, &mut panels);
+                let product = |run: fn(Multiply)| {
+                    let mut out = vec![1.0; rows * columns];
+                    run(Multiply {
+                        rows,
+                        depth,
+                        columns,
+                        left,
+                        in_strips: transposed || !precision.is_f32(),
+                        round: !precision.is_f32(),
+                        panels: &panels,
+                        stored: depth,
+                        first_line: 0,
+                        out: &mut out,
+                        out_stride: columns,
+                        write: Write::Add,
+                    });
+                    out
+                };
+                let best = product(|kernel| vectorised(kernel));
+                assert_eq!(best, product(|kernel| kernel.run::<2>()));
+                assert_eq!(best, product(|kernel| kernel.run::<SINGLE_VECTOR_ROWS>()));
+                assert_eq!(best, product(|kernel| kernel.run::<8>()));
+            }
+        }
+    }
+
+    #[test]
+    fn some_lines_of_panels_are_a_product_of_their_own() {
+        let (rows, depth, columns) = (19, 40, 50);
+        let a = random(rows * depth, 9);
+        let b = random(depth * columns, 10);
         let mut panels = vec![0.0; packed_length(depth, columns)];
         Precision::F32.pack(Matrix::rows(&b, columns), depth, columns, &mut panels);
-        let product = |out| Multiply {
+        let lines = 13..30;
+        let mut some = vec![0.0; rows * columns];
+        Precision::F32.multiply_lines(
             rows,
-            depth,
+            lines.clone(),
             columns,
-            left: Matrix::rows(&a, depth),
-            in_strips: false,
-            round: false,
-            panels: &panels,
-            stored: depth,
-            first_line: 0,
-            out,
-            out_stride: columns,
-            write: Write::Replace,
-        };
-        let mut best = vec![0.0; rows * columns];
-        vectorised(product(&mut best));
-        let mut baseline = vec![0.0; rows * columns];
-        product(&mut baseline).run::<2>();
-        assert_eq!(best, baseline);
+            Matrix::rows(&a[lines.start..], depth),
+            &panels,
+            depth,
+            &mut some,
+            columns,
+            Write::Replace,
+        );
+        let right = Matrix::rows(&b[lines.start * columns..], columns);
+        let mut own = vec![0.0; packed_length(lines.len(), columns)];
+        Precision::F32.pack(right, lines.len(), columns, &mut own);
+        let mut expected = vec![0.0; rows * columns];
+        Precision::F32.multiply(
+            rows,
+            lines.len(),
+            columns,
+            Matrix::rows(&a[lines.start..], depth),
+            &own,
+            &mut expected,
+            columns,
+            Write::Replace,
+        );
+        assert_eq!(some, expected);
     }
 
     #[test]

@@ -389,3 +389,105 @@ impl Kernel for RowSums<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    fn random(length: usize, seed: u64) -> Vec<f32> {
+        let mut random = Random::new(seed, "vocabulary", 0);
+        (0..length).map(|_| random.normal() as f32).collect()
+    }
+
+    fn assert_near(ours: &[f32], theirs: &[f64], what: &str) {
+        let largest = theirs
+            .iter()
+            .fold(1e-9f64, |most, value| most.max(value.abs()));
+        for (a, b) in ours.iter().zip(theirs) {
+            assert!(
+                (f64::from(*a) - b).abs() < 1e-5 * largest,
+                "{what}: {a} {b} of {largest}"
+            );
+        }
+    }
+
+    /// Numbers of targets around halves, panels and blocks; vocabularies around chunks of rows.
+    #[test]
+    fn loss_and_gradients_are_those_of_the_definition_whatever_the_numbers() {
+        let (hidden, weight) = (5, 0.25f32);
+        for (count, vocabulary) in [
+            (1, 3),
+            (15, 255),
+            (16, 256),
+            (17, 257),
+            (32, 40),
+            (33, 600),
+            (49, 300),
+        ] {
+            let (table, bias) = (random(vocabulary * hidden, 1), random(vocabulary, 2));
+            let states = random(count * hidden, 3);
+            let labels: Vec<u32> = (0..count).map(|t| (7 * t % vocabulary) as u32).collect();
+            let output = Output {
+                table: &table,
+                bias: &bias,
+                hidden,
+                precision: Precision::F32,
+            };
+            let mut scratch = VocabularyScratch::default();
+            let mut of_states = vec![f32::NAN; count * hidden];
+            let (mut of_table, mut of_bias) =
+                (vec![0.0; vocabulary * hidden], vec![0.0; vocabulary]);
+            let total = loss(output, &states, &labels, weight, &mut scratch);
+            states_gradient(output, count, &mut of_states, &mut scratch);
+            add_table_gradient(
+                output,
+                &states,
+                count,
+                &mut of_table,
+                &mut of_bias,
+                &mut scratch,
+            );
+
+            let (mut nats, mut correct) = (0.0, 0);
+            let mut expected_states = vec![0f64; count * hidden];
+            let mut expected_table = vec![0f64; vocabulary * hidden];
+            let mut expected_bias = vec![0f64; vocabulary];
+            for t in 0..count {
+                let logits: Vec<f64> = (0..vocabulary)
+                    .map(|v| {
+                        let products = (0..hidden).map(|h| {
+                            f64::from(states[t * hidden + h]) * f64::from(table[v * hidden + h])
+                        });
+                        products.sum::<f64>() + f64::from(bias[v])
+                    })
+                    .collect();
+                let sum: f64 = logits.iter().map(|logit| logit.exp()).sum();
+                let label = labels[t] as usize;
+                nats += sum.ln() - logits[label];
+                correct += u64::from(logits.iter().all(|logit| *logit <= logits[label]));
+                for (v, logit) in logits.iter().enumerate() {
+                    let one_hot = f64::from(u8::from(v == label));
+                    let gradient = f64::from(weight) * (logit.exp() / sum - one_hot);
+                    expected_bias[v] += gradient;
+                    for h in 0..hidden {
+                        expected_states[t * hidden + h] +=
+                            gradient * f64::from(table[v * hidden + h]);
+                        expected_table[v * hidden + h] +=
+                            gradient * f64::from(states[t * hidden + h]);
+                    }
+                }
+            }
+            let what = format!("{count} targets, {vocabulary} entries");
+            assert!((total.nats - nats).abs() < 1e-5 * nats, "{what}");
+            assert_eq!(
+                (total.targets, total.correct),
+                (count as u64, correct),
+                "{what}"
+            );
+            assert_near(&of_states, &expected_states, &what);
+            assert_near(&of_table, &expected_table, &what);
+            assert_near(&of_bias, &expected_bias, &what);
+        }
+    }
+}
