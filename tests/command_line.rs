@@ -708,15 +708,44 @@ fn bench_measures_every_objective_in_every_precision_and_names_what_is_wrong() {
         .map(|line| format!("the cat {} sat on mat {line}\n", line % 7))
         .collect();
     fs::write(place.path().join("text.txt"), text).unwrap();
-    let token_files = ("--objective", "token_files");
-    let measured = bench(&[token_files, ("--text", "text.txt")]).ends(0).json();
+    let token_files = |text: &str, vocabulary: &str| {
+        place.xlt(&[
+            "bench",
+            "token-files",
+            "--text",
+            text,
+            "--vocabulary",
+            vocabulary,
+            "--json",
+        ])
+    };
+    let measured = token_files("text.txt", "50").ends(0).json();
     assert!(measured["tokens"].as_u64().unwrap() > 200, "{measured}");
+    let huge = u64::MAX.to_string();
+    for (text, vocabulary, words) in [
+        ("nowhere.txt", "50", "nowhere.txt"),
+        ("text.txt", "3", "--vocabulary"),
+        ("text.txt", huge.as_str(), "--vocabulary"),
+    ] {
+        let told = token_files(text, vocabulary).ends(2).err;
+        assert!(told.contains(words), "{told}");
+    }
 
     fs::write(place.path().join("lengths.txt"), "3\nmany\n").unwrap();
     for (changes, words) in [
-        (vec![token_files], "--text"),
-        (vec![token_files, ("--text", "nowhere.txt")], "nowhere.txt"),
-        (vec![("--steps", "0")], "--steps 0"),
+        (vec![("--steps", "0")], "--steps"),
+        (vec![("--steps", huge.as_str())], "--steps"),
+        (vec![("--vocabulary", huge.as_str())], "--vocabulary"),
+        (vec![("--layers", "1000000")], "--layers"),
+        (
+            vec![
+                ("--layers", "1000"),
+                ("--hidden", "65536"),
+                ("--feed-forward", "262144"),
+            ],
+            "GB of memory",
+        ),
+        (vec![("--sequences", "300000000")], "tokens at most"),
         (vec![("--sequences", "0")], "--sequences 0"),
         (vec![("--heads", "3")], "3 heads"),
         (vec![("--length", "0")], "no tokens"),

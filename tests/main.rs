@@ -31,3 +31,4 @@ mod study_files;
 mod synthetic;
 mod tables;
 mod tokenizer;
+mod xnli;

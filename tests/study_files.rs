@@ -317,6 +317,40 @@ fn impossible_synthetic_languages_are_shown_where_they_are_set() {
 }
 
 #[test]
+fn variants_are_evaluated_alike_and_told_apart() {
+    for (field, value) in [
+        ("regimes", "[zero_shot, translate_test]"),
+        ("select_on", "[target_dev]"),
+        ("mixed_pairs", "true"),
+    ] {
+        wrong(
+            "  mlm: {}",
+            &format!("  mlm: {{finetune.{field}: {value}}}"),
+            &format!("{value}}}"),
+            &["variant `mlm`", "could not be compared"],
+        );
+    }
+    wrong(
+        "  mlm: {}",
+        "  mlm: {label: random}",
+        "mlm: {label",
+        &["labelled `random`", "rename one"],
+    );
+    wrong(
+        "  mlm: {}",
+        "  mlm: {label: ' '}",
+        "mlm: {label",
+        &["empty label"],
+    );
+    wrong(
+        "batch_size: [16]",
+        "batch_size: [16, 16]",
+        "16]}",
+        &["named twice"],
+    );
+}
+
+#[test]
 fn test_sets_never_select() {
     for name in ["test", "source_test", "target_test"] {
         wrong(

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use crate::data::corpus::{Lines, binarise};
 use crate::data::nli::Label;
 use crate::data::tokenizer::{self, TokenizerSettings};
 use crate::kernels::{Device, Precision};
-use crate::model::{Direction, Encoder, Model, ModelSettings, Shape};
+use crate::model::{Batch, Direction, Encoder, Model, ModelSettings, Shape};
 use crate::tasks::pair_classification::{Classifier, EncodedPair, predict, train_step};
 use crate::tasks::pooling::Pooling;
 use crate::training::{
@@ -30,8 +30,48 @@ use crate::training::{
 /// Share of the tokens that masked language modelling predicts (BERT, XLM).
 const MASKED: f64 = 0.15;
 
+/// Far beyond what is worth measuring; sums stay far from overflow below these. Ours.
+const MOST_STEPS: u64 = 100_000;
+const LARGEST_VOCABULARY: usize = 1 << 24;
+const MOST_TOKENS: usize = 1 << 26;
+const MOST_BYTES: u64 = 1 << 40;
+
 #[derive(Debug, Clone, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {
+    #[command(subcommand)]
+    pub other: Option<Other>,
+    #[command(flatten)]
+    pub steps: StepArguments,
+}
+
+/// What else can be measured than steps.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum Other {
+    /// Learn a tokenizer from a text, and measure how fast the text becomes token files
+    TokenFiles(TokenFileArguments),
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct TokenFileArguments {
+    /// The text, a sentence in each line
+    #[arg(long, value_name = "FILE")]
+    pub text: PathBuf,
+    /// Entries of the tokenizer
+    #[arg(long, default_value_t = 8000)]
+    pub vocabulary: usize,
+    /// How often the text is encoded; the median is printed
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=MOST_STEPS))]
+    pub steps: u64,
+    #[command(flatten)]
+    pub machine: MachineArguments,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct StepArguments {
     /// What a step does
     #[arg(long, value_enum, default_value_t = Objective::MaskedLm)]
     pub objective: Objective,
@@ -57,15 +97,12 @@ pub struct Arguments {
     /// The arithmetic of matrix products
     #[arg(long, value_enum, default_value_t = PrecisionChoice::F32)]
     pub precision: PrecisionChoice,
-    /// For token_files: the text to encode, a sentence in each line
-    #[arg(long, value_name = "FILE", required_if_eq("objective", "token_files"))]
-    pub text: Option<PathBuf>,
     /// Dropout, of attention too
     #[arg(long, default_value_t = 0.1)]
     pub dropout: f32,
     /// Steps to measure, after two that are not
-    #[arg(long, default_value_t = 10)]
-    pub steps: usize,
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=MOST_STEPS))]
+    pub steps: u64,
     #[command(flatten)]
     pub machine: MachineArguments,
     /// Print one JSON object
@@ -86,8 +123,6 @@ pub enum Objective {
     Xnli,
     /// Classify sentence pairs only
     XnliPrediction,
-    /// Learn a tokenizer of --vocabulary entries from --text, and measure how fast the text becomes token files
-    TokenFiles,
 }
 
 /// As [`Precision`], on the command line.
@@ -100,23 +135,17 @@ pub enum PrecisionChoice {
 }
 
 pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
-    ensure!(
-        arguments.steps > 0,
-        "--steps 0 measures nothing; name at least 1"
-    );
-    ensure!(
-        arguments.sequences > 0,
-        "--sequences 0 is an empty step; name at least 1"
-    );
-    let device = arguments.machine.device.open(arguments.machine.threads()?);
-    if let (Objective::TokenFiles, Some(text)) = (arguments.objective, &arguments.text) {
-        return measure_token_files(text, arguments, &device, output);
+    match &arguments.other {
+        Some(Other::TokenFiles(arguments)) => measure_token_files(arguments, output),
+        None => measure_step(&arguments.steps, output),
     }
+}
+
+fn measure_step(arguments: &StepArguments, output: &mut dyn Write) -> Result<ExitCode> {
+    let device = arguments.machine.device.open(arguments.machine.threads()?);
     let workload = workload(arguments)?;
     let measured = match arguments.objective {
-        Objective::MaskedLm | Objective::CausalLm | Objective::TokenFiles => {
-            measure(&workload, &device)?
-        }
+        Objective::MaskedLm | Objective::CausalLm => measure(&workload, &device)?,
         Objective::Xnli => measure_finetuning(&workload, &device)?,
         Objective::XnliPrediction => measure_prediction(&workload, &device)?,
     };
@@ -173,7 +202,11 @@ fn print(
     Ok(())
 }
 
-fn workload(arguments: &Arguments) -> Result<Workload> {
+fn workload(arguments: &StepArguments) -> Result<Workload> {
+    ensure!(
+        arguments.sequences > 0,
+        "--sequences 0 is an empty step; name at least 1"
+    );
     let lengths = match &arguments.lengths {
         None => vec![arguments.length],
         Some(file) => read_lengths(file)?,
@@ -198,20 +231,43 @@ fn workload(arguments: &Arguments) -> Result<Workload> {
         bail!("the model is impossible: {}", list.join(", "));
     }
     ensure!(
-        arguments.vocabulary > 0,
-        "--vocabulary 0 leaves nothing to read; name at least 1"
+        (1..=LARGEST_VOCABULARY).contains(&arguments.vocabulary),
+        "--vocabulary {}; name a number from 1 to {LARGEST_VOCABULARY}",
+        arguments.vocabulary
+    );
+    for (option, value, most) in [
+        ("--layers", arguments.layers, 1024),
+        ("--hidden", arguments.hidden, 1 << 16),
+        ("--feed-forward", arguments.feed_forward, 1 << 18),
+    ] {
+        ensure!(
+            value <= most,
+            "{option} {value}; name a number from 1 to {most}"
+        );
+    }
+    let tokens = longest.saturating_mul(arguments.sequences);
+    ensure!(
+        tokens <= MOST_TOKENS,
+        "a step of up to {tokens} tokens; name fewer --sequences or shorter ones, {MOST_TOKENS} tokens at most"
     );
     let predicted = match arguments.objective {
         Objective::MaskedLm => MASKED,
         Objective::CausalLm => 1.0,
-        Objective::Xnli | Objective::XnliPrediction | Objective::TokenFiles => 0.0,
+        Objective::Xnli | Objective::XnliPrediction => 0.0,
     };
+    let shape = Shape {
+        settings,
+        vocabulary: arguments.vocabulary,
+        languages: 4,
+    };
+    let bytes = shape.training_bytes(tokens);
+    ensure!(
+        bytes <= MOST_BYTES,
+        "such a step needs about {} GB of memory; choose smaller sizes",
+        bytes / 1_000_000_000
+    );
     Ok(Workload {
-        shape: Shape {
-            settings,
-            vocabulary: arguments.vocabulary,
-            languages: 4,
-        },
+        shape,
         sequences: arguments.sequences,
         lengths,
         precision: match arguments.precision {
@@ -223,7 +279,7 @@ fn workload(arguments: &Arguments) -> Result<Workload> {
             Objective::CausalLm => Direction::Causal,
             _ => Direction::Bidirectional,
         },
-        steps: arguments.steps,
+        steps: arguments.steps as usize,
     })
 }
 
@@ -247,9 +303,8 @@ fn read_lengths(file: &PathBuf) -> Result<Vec<usize>> {
     Ok(lengths)
 }
 
-/// Random pairs of the workload's lengths.
-fn pairs(workload: &Workload, step: usize) -> Vec<EncodedPair> {
-    let batch = workload.batch(step);
+/// The sequences of a batch as sentence pairs.
+fn pairs(batch: &Batch) -> Vec<EncodedPair> {
     batch
         .offsets
         .windows(2)
@@ -265,11 +320,10 @@ fn pairs(workload: &Workload, step: usize) -> Vec<EncodedPair> {
         .collect()
 }
 
-fn step_of(workload: &Workload, step: usize, passes: f64) -> Step {
-    let batch = workload.batch(step);
+fn step_of(workload: &Workload, batch: &Batch, passes: f64) -> Step {
     Step {
         tokens: batch.token_count(),
-        operations: passes * workload.layer_operations(&batch),
+        operations: passes * workload.layer_operations(batch),
     }
 }
 
@@ -293,10 +347,11 @@ fn measure_finetuning(workload: &Workload, device: &Device) -> Result<Measuremen
         .in_precision(workload.precision);
     classifier(workload)?.add_to(&mut trainer, 1e-5)?;
     let step = |trainer: &mut Trainer, number: usize, _: &mut BTreeMap<&'static str, Duration>| {
-        let pairs = pairs(workload, number);
+        let batch = workload.batch(number);
+        let pairs = pairs(&batch);
         let chosen: Vec<&EncodedPair> = pairs.iter().collect();
         train_step(trainer, &chosen, Pooling::First, 0.0, (1, number as u64))?;
-        Ok(step_of(workload, number, 3.0))
+        Ok(step_of(workload, &batch, 3.0))
     };
     measure_steps(workload, device, &mut trainer, step, |trainer| {
         trainer.encoder().take_times()
@@ -309,28 +364,29 @@ fn measure_prediction(workload: &Workload, device: &Device) -> Result<Measuremen
         .in_precision(workload.precision);
     let step =
         |encoder: &mut Encoder, number: usize, parts: &mut BTreeMap<&'static str, Duration>| {
-            let pairs = pairs(workload, number);
+            let batch = workload.batch(number);
+            let pairs = pairs(&batch);
             let start = Instant::now();
             predict(encoder, &classifier, &pairs)?;
             *parts.entry("all").or_default() += start.elapsed();
-            Ok(step_of(workload, number, 1.0))
+            Ok(step_of(workload, &batch, 1.0))
         };
     measure_steps(workload, device, &mut encoder, step, Encoder::take_times)
 }
 
-/// Learns a tokenizer from a file and encodes it, the latter as often as there are steps.
-fn measure_token_files(
-    text: &Path,
-    arguments: &Arguments,
-    device: &Device,
-    output: &mut dyn Write,
-) -> Result<ExitCode> {
+/// Learns a tokenizer from a file and encodes it, the latter as often as asked.
+fn measure_token_files(arguments: &TokenFileArguments, output: &mut dyn Write) -> Result<ExitCode> {
     const LANGUAGE: &str = "en";
+    let text = arguments.text.as_path();
+    let device = &arguments.machine.device.open(arguments.machine.threads()?);
     let settings: TokenizerSettings = serde_json::from_value(json!({
         "bpe": {"vocabulary": arguments.vocabulary},
         "sharing": "shared",
         "sampling_exponent": 1.0,
     }))?;
+    if let Some(problem) = settings.validate().first() {
+        bail!("--vocabulary: {}; {}", problem.what, problem.remedy);
+    }
     let counts = tokenizer::count_file(text, device)?;
     let learnt = tokenizer::train(&settings, &[(LANGUAGE.to_owned(), counts)])?;
     let bytes = fs::metadata(text)
@@ -360,7 +416,6 @@ fn measure_token_files(
     let (per_second, per_cpu_second) = (rate(median(&mut seconds)), rate(median(&mut cpu_seconds)));
     if arguments.json {
         let object = json!({
-            "objective": arguments.objective,
             "device": device.description(),
             "threads": device.threads(),
             "bytes": bytes,

@@ -321,7 +321,11 @@ pub fn states_gradient(
             Write::Add,
         );
     }
-    for (target, row) in states_gradient.chunks_exact_mut(hidden).enumerate() {
+    for (target, row) in states_gradient
+        .chunks_exact_mut(hidden)
+        .take(count)
+        .enumerate()
+    {
         for (value, line) in row.iter_mut().zip(scratch.transposed.chunks_exact(padded)) {
             *value = line[target];
         }

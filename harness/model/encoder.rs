@@ -97,6 +97,10 @@ impl Encoder {
         self.model
     }
 
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
     pub fn shape(&self) -> &Shape {
         self.model.shape()
     }

@@ -24,10 +24,12 @@ pub fn operations_per_second(device: &Device, hidden: usize, file: &Path) -> Res
     } else {
         HIDDEN_SIZES[1]
     };
+    // Whoever changes what is measured changes the name, so that older rates are not taken for it.
     let name = format!(
-        "{}, {} threads, hidden {size}",
+        "{}, {} threads, hidden {size}, {:.0} % predicted",
         device.description(),
-        device.threads()
+        device.threads(),
+        100.0 * PREDICTED
     );
     let mut rates: BTreeMap<String, f64> = fs::read(file)
         .ok()

@@ -65,6 +65,8 @@ pub struct Variant {
     pub settings: Settings,
     /// Every value and the line it came from.
     pub document: Node,
+    /// Where the file names it.
+    pub place: Place,
 }
 
 /// One thing that is wrong with a study file.
@@ -305,6 +307,7 @@ pub fn read_text(
             label,
             settings,
             document,
+            place: key.place,
         });
     }
 

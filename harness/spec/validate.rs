@@ -7,15 +7,33 @@ use crate::spec::claims::Names;
 use crate::spec::document::Node;
 use crate::spec::finetune::{FinetuneSchedule, Regime, Selection};
 use crate::spec::settings::{DataSettings, Scale, Settings};
-use crate::spec::{Problem, Study, is_name};
+use crate::spec::{Problem, Study, Variant, is_name};
 
 /// Every problem of a study, each at the place of the value that is wrong, in the order of the file.
 pub(super) fn problems(study: &Study, base: &Node) -> Vec<Problem> {
     let mut found = Vec::new();
     head(study, base, &mut found);
+    let mut labels: Vec<&str> = Vec::new();
     for variant in &study.variants {
         let mut of_variant = Vec::new();
         settings(&variant.settings, &variant.document, &mut of_variant);
+        evaluated_alike(study, variant, &mut of_variant);
+        let label = variant.label.as_str();
+        if label.trim().is_empty() || labels.contains(&label) {
+            let message = if label.trim().is_empty() {
+                format!(
+                    "variant `{}` has an empty label; name it or leave the label out",
+                    variant.name
+                )
+            } else {
+                format!(
+                    "two variants are labelled `{label}`; tables and plots could not tell them apart: rename one"
+                )
+            };
+            let place = Some(variant.place);
+            of_variant.push(Problem { message, place });
+        }
+        labels.push(label);
         for problem in of_variant {
             // The same mistake in the base is the same problem for every variant.
             if !found.contains(&problem) {
@@ -25,6 +43,35 @@ pub(super) fn problems(study: &Study, base: &Node) -> Vec<Problem> {
     }
     found.sort_by_key(|problem| problem.place);
     found
+}
+
+/// Claims, tables and plots set variants side by side, so that what is evaluated and what selects is the study's.
+fn evaluated_alike(study: &Study, variant: &Variant, found: &mut Vec<Problem>) {
+    let Some(first) = study.variants.first() else {
+        return;
+    };
+    let (ours, theirs) = (&variant.settings.finetune, &first.settings.finetune);
+    for (field, alike) in [
+        ("task", ours.task == theirs.task),
+        ("regimes", ours.regimes == theirs.regimes),
+        (
+            "regime_languages",
+            ours.regime_languages == theirs.regime_languages,
+        ),
+        ("mixed_pairs", ours.mixed_pairs == theirs.mixed_pairs),
+        ("select_on", ours.select_on == theirs.select_on),
+    ] {
+        if !alike {
+            let path = format!("finetune.{field}");
+            found.push(Problem {
+                message: format!(
+                    "variant `{}` has another `{path}` than `{}`, so that they could not be compared; set it for the whole study or in a profile",
+                    variant.name, first.name
+                ),
+                place: Some(variant.document.nearest_to(&path).place),
+            });
+        }
+    }
 }
 
 /// The evaluations of a study: (task, regime, languages), as claims and tables may name them.
@@ -292,6 +339,17 @@ fn data(settings: &Settings, add: &mut impl FnMut(&str, String)) {
         }
         return;
     }
+    for (field, limit) in [
+        ("monolingual_limit", settings.data.monolingual_limit),
+        ("parallel_limit", settings.data.parallel_limit),
+    ] {
+        if limit == Some(0) {
+            add(
+                &format!("data.{field}"),
+                "a limit of 0 leaves no text; choose 1 or more, or leave it out".into(),
+            );
+        }
+    }
     let mut check = |path: String, problems: Vec<(String, String)>| {
         for (field, message) in problems {
             add(&format!("{path}.{field}"), message);
@@ -349,6 +407,17 @@ fn finetune(settings: &Settings, add: &mut impl FnMut(&str, String)) {
         "batch size",
         add,
     );
+    repeated(
+        &finetune.grid.encoder_learning_rate,
+        "finetune.grid.encoder_learning_rate",
+        add,
+    );
+    repeated(
+        &finetune.grid.head_learning_rate,
+        "finetune.grid.head_learning_rate",
+        add,
+    );
+    repeated(&finetune.grid.batch_size, "finetune.grid.batch_size", add);
     repeated(&finetune.regimes, "finetune.regimes", add);
     repeated(&finetune.select_on, "finetune.select_on", add);
     for (name, rates) in [

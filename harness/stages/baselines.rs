@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::data::nli::{Label, NliExample, read_examples};
+use crate::data::nli::{Label, NliExample, check_aligned, read_examples};
 use crate::stages::Context;
 use crate::tasks::baselines;
 
@@ -44,24 +44,34 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         .progress
         .begin(settings.test_languages.len() as u64, 0, "languages");
     let mut scores = BaselineScores::new();
-    for (done, language) in settings.test_languages.iter().enumerate() {
-        let test = read(format!("test:{language}"))?;
+    let tests: Vec<(&str, Vec<NliExample>)> = settings
+        .test_languages
+        .iter()
+        .map(|language| Ok((language.as_str(), read(format!("test:{language}"))?)))
+        .collect::<Result<_>>()?;
+    // Intervals pair languages by item: the test sets must be translations of each other, row by row.
+    let rows: Vec<(&str, &[NliExample])> = tests
+        .iter()
+        .map(|(language, test)| (*language, test.as_slice()))
+        .collect();
+    check_aligned(&rows).context("the test sets are not the same items in every language")?;
+    for (done, (language, test)) in tests.iter().enumerate() {
         let mut add = |name: &str, predicted: Vec<Label>| {
             let correct = predicted
                 .iter()
-                .zip(&test)
+                .zip(test)
                 .filter(|(label, example)| **label == example.label)
                 .count();
             scores
                 .entry(name.to_owned())
                 .or_default()
-                .insert(language.clone(), (correct as u64, test.len() as u64));
+                .insert((*language).to_owned(), (correct as u64, test.len() as u64));
         };
-        add("majority", baselines::majority(source, &test));
-        add("overlap", baselines::overlap(source, &test));
-        if let Some(train) = train.get(language.as_str()) {
-            add("hypothesis_only", baselines::hypothesis_only(train, &test));
-            add("bag_of_words", baselines::bag_of_words(train, &test));
+        add("majority", baselines::majority(source, test));
+        add("overlap", baselines::overlap(source, test));
+        if let Some(train) = train.get(language) {
+            add("hypothesis_only", baselines::hypothesis_only(train, test));
+            add("bag_of_words", baselines::bag_of_words(train, test));
         }
         context.progress.advance(done as u64 + 1, language);
         context.stop_if_asked()?;

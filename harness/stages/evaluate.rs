@@ -120,6 +120,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     context.progress.begin(total as u64, 0, "test sets");
     let mut results: Vec<Option<CellResult>> = vec![None; settings.cells.len()];
     let mut truncated = BTreeMap::new();
+    let mut tokens = 0;
     let mut done = 0;
     for ((run, epoch), texts) in groups {
         let (model, classifier) = read_checkpoint(folders[run], epoch, settings.pooling)?;
@@ -136,6 +137,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
                 format!("{}/{}", premises.input, hypotheses.input),
                 pairs.iter().filter(|pair| pair.truncated).count(),
             );
+            tokens += pairs.iter().map(|pair| pair.tokens.len()).sum::<usize>();
             let predicted = predict(&encoder, &classifier, &pairs)?;
             for index in cells {
                 results[index] = Some(CellResult {
@@ -159,7 +161,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         serde_json::to_vec(&results)?,
     )
     .context("cannot write predictions.json")?;
-    Ok(json!({"cells": results.len(), "truncated_test_examples": truncated}))
+    Ok(json!({"cells": results.len(), "tokens": tokens, "truncated_test_examples": truncated}))
 }
 
 /// Reads the results of an evaluation.

@@ -245,11 +245,8 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         |trainer: &Trainer| Classifier::of(trainer, settings.pooling, settings.head_dropout);
 
     let mut saved = Instant::now();
-    let mut order = Order {
-        seed: settings.seed,
-        pass: u64::MAX,
-        permutation: Vec::new(),
-    };
+    let mut order = Order::new(settings.seed);
+    let before = position.updates;
     while position.updates < total {
         let update = position.updates;
         let chosen: Vec<&EncodedPair> = (0..settings.batch_size as u64)
@@ -305,7 +302,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         }
         context.progress.advance(
             position.updates,
-            &note(&position, &source, settings, started),
+            &note(&position, &source, settings, (started, before)),
         );
         let stopping = context.stop.asked();
         if position.updates < total && (stopping || saved.elapsed() >= context.checkpoint_interval)
@@ -346,10 +343,22 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     Ok(json!({
         "updates": position.updates,
         "examples": position.updates * settings.batch_size as u64,
+        "tokens": tokens_of(&pairs, position.updates, settings),
         "training_examples": pairs.len(),
         "truncated_training_examples": truncated(&training),
         "truncated_dev_examples": truncated(&dev),
     }))
+}
+
+/// Tokens of the examples that `updates` updates have seen.
+fn tokens_of(pairs: &[&EncodedPair], updates: u64, settings: &Settings) -> u64 {
+    let seen = updates * settings.batch_size as u64;
+    let count = pairs.len() as u64;
+    let all: u64 = pairs.iter().map(|pair| pair.tokens.len() as u64).sum();
+    let mut order = Order::new(settings.seed);
+    let rest = seen / count * count..seen;
+    let of_rest = rest.map(|position| pairs[order.at(position, pairs.len())].tokens.len() as u64);
+    seen / count * all + of_rest.sum::<u64>()
 }
 
 /// The order of examples: each pass over the training set is a permutation of its own.
@@ -360,6 +369,14 @@ struct Order {
 }
 
 impl Order {
+    fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            pass: u64::MAX,
+            permutation: Vec::new(),
+        }
+    }
+
     fn at(&mut self, position: u64, examples: usize) -> usize {
         let pass = position / examples as u64;
         if pass != self.pass {
@@ -487,7 +504,8 @@ fn keep_wanted(
     Ok(())
 }
 
-fn note(position: &Position, source: &str, settings: &Settings, started: Instant) -> String {
+/// `since` is when this process began, and the updates made before.
+fn note(position: &Position, source: &str, settings: &Settings, since: (Instant, u64)) -> String {
     let dev = position
         .scores
         .epochs
@@ -497,7 +515,8 @@ fn note(position: &Position, source: &str, settings: &Settings, started: Instant
                 / position.scores.examples[source].max(1) as f64;
             format!("loss {:.3}, {source} dev {accuracy:.1}, ", epoch.loss)
         });
-    let speed =
-        (position.updates * settings.batch_size as u64) as f64 / started.elapsed().as_secs_f64();
+    let (started, before) = since;
+    let examples = (position.updates - before) * settings.batch_size as u64;
+    let speed = examples as f64 / started.elapsed().as_secs_f64();
     format!("{dev}{speed:.0} examples/s")
 }

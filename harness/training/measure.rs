@@ -143,7 +143,7 @@ pub fn measure_steps<State>(
     Ok(Measurement {
         tokens_per_second: tokens as f64 / total,
         sequences_per_second: steps * workload.sequences as f64 / total,
-        milliseconds_per_step: 1e3 * seconds[seconds.len() / 2],
+        milliseconds_per_step: 1e3 * seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN),
         milliseconds,
         gigaflops,
         matrix_product_gigaflops,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::settings::AdamSettings;
 use super::trainer::Trainer;
+use crate::kernels::Precision;
 use crate::model::Shape;
 use crate::model::parameters::{open, read_tensor, view, write_file};
 
@@ -25,6 +26,8 @@ struct Record {
     /// Learning rates of head parameters.
     heads: BTreeMap<String, f64>,
     update: u64,
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
+    precision: Precision,
     /// Updates of parameters that have had fewer: they were frozen for a while.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     own_updates: BTreeMap<String, u64>,
@@ -44,6 +47,7 @@ impl Trainer {
                 .map(|(name, head)| (name.clone(), head.learning_rate))
                 .collect(),
             update: self.update,
+            precision: self.encoder.precision(),
             own_updates: self
                 .model()
                 .layout()
@@ -91,8 +95,8 @@ impl Trainer {
             .with_context(|| format!("cannot write the training state {}", path.display()))
     }
 
-    /// Continues from a state of the same shape, optimizer, seed and heads (added before). On an error the trainer
-    /// is as it was.
+    /// Continues from a state of the same shape, optimizer, seed, precision and heads (added before); what is frozen is for
+    /// the caller to say again. On an error the trainer is as it was.
     pub fn load_state(&mut self, path: &Path) -> Result<()> {
         let context = || format!("cannot resume from {}", path.display());
         let bytes = std::fs::read(path).with_context(context)?;
@@ -111,6 +115,7 @@ impl Trainer {
         same("optimizer", &record.optimizer, &own.optimizer)?;
         same("total updates", &record.total_updates, &own.total_updates)?;
         same("seed", &record.seed, &own.seed)?;
+        same("precision", &record.precision, &own.precision)?;
         same("head parameters", &record.heads, &own.heads)?;
 
         // Everything is read before anything is replaced.
@@ -140,6 +145,7 @@ impl Trainer {
             (head.values, head.first, head.second) = (values, first, second);
             head.publish()?;
         }
+        self.lent.clear();
         self.update = record.update;
         let layout = self.encoder.model().layout();
         for (entry, own) in layout.entries.iter().zip(&mut self.own_updates) {

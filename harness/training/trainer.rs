@@ -90,7 +90,7 @@ pub struct Trainer {
     /// Updates that each parameter of the layout has had, for Adam's bias correction.
     pub(super) own_updates: Vec<u64>,
     /// Parameters of the trunk that a head computes with, until the update.
-    lent: BTreeMap<String, Var>,
+    pub(super) lent: BTreeMap<String, Var>,
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -142,11 +142,12 @@ impl Trainer {
         self
     }
 
-    /// Freezes the parameters that `frozen` names, and trains all others from now on. A frozen parameter keeps its moments,
-    /// and what its gradient would cost is saved where a whole block is frozen.
+    /// Freezes the parameters that `frozen` names, and trains all others from now on; what was accumulated is forgotten. A
+    /// frozen parameter keeps its moments, and what its gradient would cost is saved where a whole block is frozen.
     pub fn freeze(&mut self, frozen: impl Fn(&str) -> bool) {
         self.trainable = Trainable::except(self.model().layout(), frozen);
-        self.clear_gradients();
+        self.gradient.fill(0.0);
+        self.heads.clear_gradients();
     }
 
     /// A parameter of the trunk as a candle variable, to compute a loss with (an output tied to the token table, say): what
@@ -424,6 +425,16 @@ impl Trainer {
             .update(numbers(update), learning_rate / s.learning_rate)?;
         let device = self.encoder.device().clone();
         let groups = self.trained_groups();
+        if groups.is_empty() {
+            // Only heads learn: the packed weights stay.
+            self.update = update;
+            self.passes = 0;
+            return Ok(UpdateReport {
+                update,
+                gradient_norm,
+                learning_rate,
+            });
+        }
         let [values, gradient, first, second] = [
             self.encoder.values_mut(),
             &mut self.gradient,
@@ -492,7 +503,6 @@ impl Trainer {
 
     /// Forgets the gradients accumulated since the last update.
     pub fn clear_gradients(&mut self) {
-        self.lent.clear();
         self.gradient.fill(0.0);
         self.heads.clear_gradients();
         self.passes = 0;

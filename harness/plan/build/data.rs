@@ -1,8 +1,5 @@
 //! Jobs that prepare text: synthetic languages, monolingual and parallel text, inference pairs, tokenizer, token files.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
 use anyhow::Result;
 
 use super::{Builder, Files, Inputs, nothing};
@@ -57,19 +54,18 @@ impl Role {
 /// Licence and citation of a source.
 type Terms<'s> = (&'s Option<String>, &'s Option<String>);
 
-/// The first source whose files are there, with their paths; or why the last one has none.
-fn first_with_files<S>(
-    sources: &[S],
-    files: impl Fn(&S) -> Result<BTreeMap<String, PathBuf>>,
-) -> Result<(&S, BTreeMap<String, PathBuf>), Option<anyhow::Error>> {
-    let mut reason = None;
-    for source in sources {
-        match files(source) {
-            Ok(paths) => return Ok((source, paths)),
-            Err(error) => reason = Some(error),
-        }
-    }
-    Err(reason)
+/// "8000 shared": what tells the token files of two variants apart.
+fn vocabulary_name(settings: &Settings) -> String {
+    let tokenizer = &settings.tokenizer;
+    format!("{} {:?}", tokenizer.bpe.vocabulary, tokenizer.sharing).to_lowercase()
+}
+
+/// The first source that has a language, with its number in the list: later ones are for other languages.
+fn first<S>(sources: &[S], covers: impl Fn(&S) -> bool) -> Option<(usize, &S)> {
+    sources
+        .iter()
+        .enumerate()
+        .find(|(_, source)| covers(source))
 }
 
 impl Builder<'_> {
@@ -137,11 +133,7 @@ impl Builder<'_> {
             None => {
                 let sources = role.sources(&settings.data.nli);
                 let section = format!("data.nli.{}", role.name());
-                let covering = sources
-                    .iter()
-                    .enumerate()
-                    .find(|(_, source)| source.covers(language));
-                let Some((index, source)) = covering else {
+                let Some((index, source)) = first(sources, |source| source.covers(language)) else {
                     let source_language = &settings.languages.source;
                     return Ok(self.miss(&section, match role {
                         Role::TranslatedTrain => format!("{language}: the training set translated into {language}; name it under data.nli.translated_train, or drop {language} from translate_train with finetune.regime_languages"),
@@ -212,20 +204,21 @@ impl Builder<'_> {
             None => {
                 let sources = &settings.data.monolingual;
                 let root = self.root;
-                let (source, paths) =
-                    match first_with_files(sources, |source| source.files(language, root)) {
-                        Ok(found) => found,
-                        Err(reason) => {
-                            let reason = reason
-                                .map_or("name it under data.monolingual".into(), |error| {
-                                    format!("{error:#}")
-                                });
-                            return Ok(self.miss(
-                                "data.monolingual",
-                                format!("{language}: monolingual text; {reason}"),
-                            ));
-                        }
-                    };
+                let Some((index, source)) = first(sources, |source| source.covers(language)) else {
+                    return Ok(self.miss(
+                        "data.monolingual",
+                        format!("{language}: monolingual text; name it under data.monolingual"),
+                    ));
+                };
+                let paths = match source.files(language, root) {
+                    Ok(paths) => paths,
+                    Err(error) => {
+                        return Ok(self.miss(
+                            &format!("data.monolingual.{index}"),
+                            format!("{language}: monolingual text; {error:#}"),
+                        ));
+                    }
+                };
                 files = self.hashed(paths)?;
                 let input = source.input(language)?;
                 let revision = match &input {
@@ -275,17 +268,20 @@ impl Builder<'_> {
             None => {
                 let sources = &settings.data.parallel;
                 let root = self.root;
-                let found = first_with_files(sources, |source| {
-                    source.files(source_language, target, root)
-                });
-                let (source, paths) = match found {
-                    Ok(found) => found,
-                    Err(reason) => {
-                        let reason = reason
-                            .map_or("name them under data.parallel".into(), |error| {
-                                format!("{error:#}")
-                            });
-                        return Ok(self.miss("data.parallel", format!("{first}-{second}: sentence pairs for translation language modelling; {reason}")));
+                let what =
+                    format!("{first}-{second}: sentence pairs for translation language modelling");
+                let Some((index, source)) = self::first(sources, |source| source.covers(target))
+                else {
+                    return Ok(self.miss(
+                        "data.parallel",
+                        format!("{what}; name them under data.parallel"),
+                    ));
+                };
+                let paths = match source.files(source_language, target, root) {
+                    Ok(paths) => paths,
+                    Err(error) => {
+                        let path = format!("data.parallel.{index}");
+                        return Ok(self.miss(&path, format!("{what}; {error:#}")));
                     }
                 };
                 files = self.hashed(paths)?;
@@ -333,11 +329,7 @@ impl Builder<'_> {
             tokenizer: settings.tokenizer.clone(),
             languages,
         };
-        let (size, sharing) = (
-            settings.tokenizer.bpe.vocabulary,
-            settings.tokenizer.sharing,
-        );
-        let name = format!("tokenizer {size} {sharing:?}").to_lowercase();
+        let name = format!("tokenizer {}", vocabulary_name(settings));
         self.add_data(
             (tokenizer::NAME, tokenizer::VERSION),
             &stage,
@@ -350,7 +342,8 @@ impl Builder<'_> {
     pub(super) fn corpus(&mut self, settings: &Settings, language: &str) -> Result<Fingerprint> {
         let text = self.monolingual(settings, language)?;
         let stage = corpus::Settings::monolingual(language);
-        self.token_files(settings, &stage, text, format!("corpus {language}"))
+        let name = format!("corpus {language}, {}", vocabulary_name(settings));
+        self.token_files(settings, &stage, text, name)
     }
 
     /// Token files of two languages in alphabetical order.
@@ -365,7 +358,12 @@ impl Builder<'_> {
             settings,
             &stage,
             text,
-            format!("parallel corpus {}-{}", pair.0, pair.1),
+            format!(
+                "parallel corpus {}-{}, {}",
+                pair.0,
+                pair.1,
+                vocabulary_name(settings)
+            ),
         )
     }
 
