@@ -741,10 +741,10 @@ mod tests {
         for (value, nearest) in [
             (1.0, 1.0),
             // 2^-8 is half of the last place: ties go to even.
-            (1.003_906_25, 1.0),
+            (1.0 + 2f32.powi(-8), 1.0),
             (1.011_718_8, 1.015_625),
             (1.005, 1.007_812_5),
-            (-3.141_592_7, -3.140_625),
+            (-3.2, -3.203_125),
             (f32::INFINITY, f32::INFINITY),
             (f32::MAX, f32::INFINITY),
             (0.0, 0.0),
