@@ -2,7 +2,7 @@
 
     python -m venv peers && peers/bin/pip install -r benches/peers/requirements.txt
     cargo build --release
-    peers/bin/python benches/peers/compare.py [--rounds 5] [--threads 2] [--only WORD] [--write docs/performance.md]
+    peers/bin/python benches/peers/compare.py [--rounds 5] [--threads 2] [--only WORKLOADS] [--peers NAMES] [--write docs/performance.md]
 
 Every round runs each program of a workload once, in turn, so that a machine whose speed drifts treats all alike; a ratio is
 taken within a round, and the median of the rounds is printed with the least and the greatest.
@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -95,14 +96,16 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", default="", help="only workloads whose name holds this")
+    parser.add_argument("--only", default="", help="only workloads whose name matches this regular expression")
+    parser.add_argument("--peers", default="", help="only peers whose name matches this regular expression")
     parser.add_argument("--xlt", type=Path, default=Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/xlt")
     parser.add_argument("--write", type=Path, help="a page whose text behind the mark is replaced by the tables")
     options = parser.parse_args()
     lines = ["| workload | peer | xlt, ms | peer, ms | speed, peer = 1 | memory of xlt, MB | memory of peer, MB |", "| --- | --- | ---: | ---: | ---: | ---: | ---: |"]
     costs, shares, device = {}, {}, ""
     for name, size, objective, peers in WORKLOADS:
-        if options.only not in name:
+        peers = [peer for peer in peers if re.search(options.peers, peer[0])]
+        if not re.search(options.only, name) or not peers:
             continue
         print(name, file=sys.stderr)
         rounds = measure(size, objective, peers, options)
