@@ -1,4 +1,4 @@
-"""Encoding text with sentencepiece or tokenizers, as `xlt bench --objective token_files --text FILE` does.
+"""Encoding text with sentencepiece or tokenizers, as `xlt bench token-files --text FILE` does.
 
 `python benches/peers/token_files.py --text FILE --library sentencepiece|tokenizers`; one JSON object comes back on stdout.
 """
