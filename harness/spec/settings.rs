@@ -145,7 +145,7 @@ pub struct DataSettings {
     /// A family of generated languages; everything below then comes from it.
     #[serde(default)]
     pub synthetic: Option<FamilySettings>,
-    /// Text for pretraining and for the tokenizer.
+    /// Text for pretraining and for the tokenizer. A language is read from the first source that has it.
     #[serde(default)]
     pub monolingual: Vec<TextSource>,
     /// Most sentences to take of each language's text; all when absent.

@@ -409,7 +409,7 @@ impl Trainer {
             None => 1.0,
         };
         let learning_rate = self.settings.learning_rate_at(update, self.total_updates);
-        let s = &self.settings;
+        let s = self.settings.clone();
         // Differs: XLM adds epsilon before the bias correction of the second moment; this is PyTorch's AdamW.
         let numbers = |own: u64| Update {
             learning_rate: learning_rate as f32,
@@ -423,18 +423,23 @@ impl Trainer {
         };
         self.heads
             .update(numbers(update), learning_rate / s.learning_rate)?;
-        let device = self.encoder.device().clone();
         let groups = self.trained_groups();
-        if groups.is_empty() {
-            // Only heads learn: the packed weights stay.
-            self.update = update;
-            self.passes = 0;
-            return Ok(UpdateReport {
-                update,
-                gradient_norm,
-                learning_rate,
-            });
+        // Where only heads learn, the packed weights stay.
+        if !groups.is_empty() {
+            self.update_groups(groups, numbers);
         }
+        self.update = update;
+        self.passes = 0;
+        Ok(UpdateReport {
+            update,
+            gradient_norm,
+            learning_rate,
+        })
+    }
+
+    /// One update of the trunk; `numbers` are those of a parameter's own update, counted from 1.
+    fn update_groups(&mut self, groups: Vec<(Range<usize>, u64)>, numbers: impl Fn(u64) -> Update) {
+        let device = self.encoder.device().clone();
         let [values, gradient, first, second] = [
             self.encoder.values_mut(),
             &mut self.gradient,
@@ -463,13 +468,6 @@ impl Trainer {
             *own += u64::from(trained);
         }
         self.lent.clear();
-        self.update = update;
-        self.passes = 0;
-        Ok(UpdateReport {
-            update,
-            gradient_norm,
-            learning_rate,
-        })
     }
 
     /// Trained parameters that lie behind each other and have had as many updates: their range, and the number of the
