@@ -5,7 +5,9 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use xlt::kernels::adam::{Adam, Update};
-use xlt::kernels::attention::{self, Attention, AttentionScratch, probabilities_length};
+use xlt::kernels::attention::{
+    self, Attention, AttentionScratch, OperandGradients, Operands, probabilities_length,
+};
 use xlt::kernels::dropout::Dropout;
 use xlt::kernels::gelu::Gelu;
 use xlt::kernels::lanes::vectorised;
@@ -103,20 +105,21 @@ fn attention_kernels(dropout: Option<Dropout>, name: &str) {
         hidden: HIDDEN,
         heads,
         causal: false,
-        offsets: &offsets,
+        query_offsets: &offsets,
+        key_offsets: &offsets,
         dropout,
         first_row: 0,
         precision: Precision::F32,
     };
     let projected = values(3 * TOKENS * HIDDEN);
-    let mut probabilities = vec![0.0; probabilities_length(heads, &offsets)];
+    let mut probabilities = vec![0.0; probabilities_length(heads, &offsets, &offsets)];
     let mut context = vec![0.0; TOKENS * HIDDEN];
     let mut gradient = vec![0.0; 3 * TOKENS * HIDDEN];
     let mut scratch = AttentionScratch::default();
     let forward = seconds(|| {
         attention::forward(
             attention,
-            &projected,
+            Operands::Own(&projected),
             &mut probabilities,
             &mut context,
             &mut scratch,
@@ -126,10 +129,10 @@ fn attention_kernels(dropout: Option<Dropout>, name: &str) {
     let backward = seconds(|| {
         attention::backward(
             attention,
-            &projected,
+            Operands::Own(&projected),
             &probabilities,
             &outer,
-            &mut gradient,
+            OperandGradients::Own(&mut gradient),
             &mut scratch,
         );
     });

@@ -65,10 +65,6 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .init();
     let arguments = Arguments::parse();
     let mut output = io::stdout().lock();
     match dispatch(&arguments.command, &mut output).and_then(|code| {

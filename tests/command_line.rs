@@ -82,7 +82,7 @@ impl Place {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xlt"));
         command.current_dir(self.path()).args(arguments);
-        for name in ["XLT_STORE", "XLT_DATA", "RAYON_NUM_THREADS", "RUST_LOG"] {
+        for name in ["XLT_STORE", "XLT_DATA", "RAYON_NUM_THREADS"] {
             command.env_remove(name);
         }
         command.env("RAYON_NUM_THREADS", "2");

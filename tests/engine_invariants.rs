@@ -37,6 +37,7 @@ fn packing_does_not_change_the_loss() {
             batch,
             targets,
             direction: whole.direction,
+            source: None,
         };
         let loss = trainer.language_model_loss(&alone).unwrap();
         nats += loss.nats;
@@ -127,6 +128,7 @@ fn micro_batches_of_whole_shards_give_the_bits_of_the_whole_batch() {
                     .collect(),
             },
             direction: whole.direction,
+            source: None,
         }
     };
     let mut unsplit = trainer(&shape, 2);

@@ -31,4 +31,5 @@ mod study_files;
 mod synthetic;
 mod tables;
 mod tokenizer;
+mod translation_engine;
 mod xnli;

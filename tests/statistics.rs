@@ -1,5 +1,5 @@
 //! Metrics and intervals against scipy, scikit-learn and statsmodels, and coverage on simulated data.
-//! The expected numbers come from `tests/oracles/statistics.py`; the lines stand above them.
+//! The expected numbers come from `tests/oracles/intervals.py`; the lines stand above them.
 
 use xlt::metrics::intervals::{
     LEVEL, Score, Spread, collapsed, combine, holm, item_variance, mean, over_seeds, score,

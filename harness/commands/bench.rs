@@ -259,6 +259,7 @@ fn workload(arguments: &StepArguments) -> Result<Workload> {
         settings,
         vocabulary: arguments.vocabulary,
         languages: 4,
+        decoder: false,
     };
     let bytes = shape.training_bytes(tokens);
     ensure!(

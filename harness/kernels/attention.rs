@@ -1,4 +1,5 @@
-//! Scaled dot-product self-attention (Vaswani et al. 2017) over packed sequences, each by itself.
+//! Scaled dot-product attention (Vaswani et al. 2017) over packed sequences, each by itself: of a sequence over itself, or
+//! over its source.
 //!
 //! Probabilities are kept for the backward; their sign bit says that dropout dropped them, so that the mask is
 //! computed once.
@@ -8,19 +9,90 @@ use super::dropout::Dropout;
 use super::lanes::{Kernel, LANES, dot, exp, largest, sum, vectorised};
 use super::matmul::{Matrix, Precision, Write, packed_length};
 
-/// What the attention of one layer works on: packed rows of [query | key | value], each `hidden` wide.
+/// What the attention of one layer works on. Sequence s has the queries query_offsets[s] - query_offsets[0] ..
+/// query_offsets[s + 1] - query_offsets[0] and the keys and values that `key_offsets` gives in the same way.
 #[derive(Clone, Copy)]
 pub struct Attention<'a> {
     pub hidden: usize,
     pub heads: usize,
     /// A query sees the keys up to its own position only.
     pub causal: bool,
-    /// Sequence s holds the rows offsets[s] - offsets[0] .. offsets[s + 1] - offsets[0].
-    pub offsets: &'a [u32],
+    pub query_offsets: &'a [u32],
+    pub key_offsets: &'a [u32],
     pub dropout: Option<Dropout>,
-    /// Dropout's name for row 0.
+    /// Dropout's name for query 0.
     pub first_row: u64,
     pub precision: Precision,
+}
+
+/// Where queries, keys and values lie.
+#[derive(Clone, Copy)]
+pub enum Operands<'a> {
+    /// Rows of [query | key | value], each `hidden` wide.
+    Own(&'a [f32]),
+    /// Rows of queries, and rows of [key | value].
+    Source {
+        query: &'a [f32],
+        key_value: &'a [f32],
+    },
+}
+
+/// Where their gradients go, in the same places.
+pub enum OperandGradients<'a> {
+    Own(&'a mut [f32]),
+    Source {
+        query: &'a mut [f32],
+        key_value: &'a mut [f32],
+    },
+}
+
+/// Values from the start of the first row, and the distance of two rows.
+type Rows<'a> = (&'a [f32], usize);
+
+impl<'a> Operands<'a> {
+    fn query(self, hidden: usize) -> Rows<'a> {
+        match self {
+            Operands::Own(rows) => (rows, 3 * hidden),
+            Operands::Source { query, .. } => (query, hidden),
+        }
+    }
+
+    fn key(self, hidden: usize) -> Rows<'a> {
+        match self {
+            Operands::Own(rows) => (&rows[hidden..], 3 * hidden),
+            Operands::Source { key_value, .. } => (key_value, 2 * hidden),
+        }
+    }
+
+    fn value(self, hidden: usize) -> Rows<'a> {
+        match self {
+            Operands::Own(rows) => (&rows[2 * hidden..], 3 * hidden),
+            Operands::Source { key_value, .. } => (&key_value[hidden..], 2 * hidden),
+        }
+    }
+}
+
+impl OperandGradients<'_> {
+    fn query(&mut self, hidden: usize) -> (&mut [f32], usize) {
+        match self {
+            OperandGradients::Own(rows) => (rows, 3 * hidden),
+            OperandGradients::Source { query, .. } => (query, hidden),
+        }
+    }
+
+    fn key(&mut self, hidden: usize) -> (&mut [f32], usize) {
+        match self {
+            OperandGradients::Own(rows) => (&mut rows[hidden..], 3 * hidden),
+            OperandGradients::Source { key_value, .. } => (key_value, 2 * hidden),
+        }
+    }
+
+    fn value(&mut self, hidden: usize) -> (&mut [f32], usize) {
+        match self {
+            OperandGradients::Own(rows) => (&mut rows[2 * hidden..], 3 * hidden),
+            OperandGradients::Source { key_value, .. } => (&mut key_value[hidden..], 2 * hidden),
+        }
+    }
 }
 
 /// Buffers that hold nothing between calls.
@@ -37,9 +109,10 @@ fn row_length(length: usize) -> usize {
 }
 
 /// Values needed to keep the probabilities of all heads of these sequences.
-pub fn probabilities_length(heads: usize, offsets: &[u32]) -> usize {
-    lengths(offsets)
-        .map(|length| heads * length * row_length(length))
+pub fn probabilities_length(heads: usize, query_offsets: &[u32], key_offsets: &[u32]) -> usize {
+    lengths(query_offsets)
+        .zip(lengths(key_offsets))
+        .map(|(queries, keys)| heads * queries * row_length(keys))
         .sum()
 }
 
@@ -47,10 +120,10 @@ fn lengths(offsets: &[u32]) -> impl Iterator<Item = usize> {
     offsets.windows(2).map(|pair| (pair[1] - pair[0]) as usize)
 }
 
-/// context[t, :] = for each head, the mean of its values weighted by softmax(query . key / sqrt(head width)).
+/// context[t, :] = for each head, the mean of the values weighted by softmax(query . key / sqrt(head width)).
 pub fn forward(
     attention: Attention,
-    projected: &[f32],
+    operands: Operands,
     probabilities: &mut [f32],
     context: &mut [f32],
     scratch: &mut AttentionScratch,
@@ -59,36 +132,39 @@ pub fn forward(
         hidden,
         heads,
         causal,
-        offsets,
+        query_offsets,
+        key_offsets,
         dropout,
         first_row,
         precision,
     } = attention;
     let width = hidden / heads;
-    let stride = 3 * hidden;
     let scale = 1.0 / (width as f32).sqrt();
-    let (mut start, mut used) = (0, 0);
-    for length in lengths(offsets) {
-        let padded = row_length(length);
+    let (query, query_stride) = operands.query(hidden);
+    let (key, stride) = operands.key(hidden);
+    let (value, _) = operands.value(hidden);
+    let (mut first_query, mut first_key, mut used) = (0, 0, 0);
+    for (queries, keys) in lengths(query_offsets).zip(lengths(key_offsets)) {
+        let padded = row_length(keys);
         scratch
             .panels
-            .resize(packed_length(width, length).max(packed_length(length, width)));
-        scratch.dropped.resize(length * padded);
+            .resize(packed_length(width, keys).max(packed_length(keys, width)));
+        scratch.dropped.resize(queries * padded);
         for head in 0..heads {
-            let at = start * stride + head * width;
-            let query = Matrix::rows(&projected[at..], stride);
-            let scores = &mut probabilities[used..used + length * padded];
+            let of_queries = first_query * query_stride + head * width;
+            let of_keys = first_key * stride + head * width;
+            let scores = &mut probabilities[used..used + queries * padded];
             precision.pack(
-                Matrix::columns(&projected[at + hidden..], stride),
+                Matrix::columns(&key[of_keys..], stride),
                 width,
-                length,
+                keys,
                 &mut scratch.panels,
             );
             precision.multiply(
-                length,
+                queries,
                 width,
-                length,
-                query,
+                keys,
+                Matrix::rows(&query[of_queries..], query_stride),
                 &scratch.panels,
                 scores,
                 padded,
@@ -97,11 +173,11 @@ pub fn forward(
             vectorised(Softmax {
                 scores,
                 padded,
-                length,
+                length: keys,
                 causal,
                 scale,
                 dropout,
-                first_row: (first_row + start as u64) * heads as u64 + head as u64,
+                first_row: (first_row + first_query as u64) * heads as u64 + head as u64,
                 row_step: heads as u64,
                 dropped: &mut scratch.dropped,
             });
@@ -111,70 +187,79 @@ pub fn forward(
                 &*scores
             };
             precision.pack(
-                Matrix::rows(&projected[at + 2 * hidden..], stride),
-                length,
+                Matrix::rows(&value[of_keys..], stride),
+                keys,
                 width,
                 &mut scratch.panels,
             );
             precision.multiply(
-                length,
-                length,
+                queries,
+                keys,
                 width,
                 Matrix::rows(weights, padded),
                 &scratch.panels,
-                &mut context[start * hidden + head * width..],
+                &mut context[first_query * hidden + head * width..],
                 hidden,
                 Write::Replace,
             );
-            used += length * padded;
+            used += queries * padded;
         }
-        start += length;
+        first_query += queries;
+        first_key += keys;
     }
 }
 
-/// projected_gradient = gradient of the loss in [query | key | value], from that in the context.
+/// gradients = those of the loss in query, key and value, from that in the context.
 pub fn backward(
     attention: Attention,
-    projected: &[f32],
+    operands: Operands,
     probabilities: &[f32],
     context_gradient: &[f32],
-    projected_gradient: &mut [f32],
+    mut gradients: OperandGradients,
     scratch: &mut AttentionScratch,
 ) {
     let Attention {
         hidden,
         heads,
-        offsets,
+        query_offsets,
+        key_offsets,
         dropout,
         precision,
         ..
     } = attention;
     let width = hidden / heads;
-    let stride = 3 * hidden;
     let scale = 1.0 / (width as f32).sqrt();
-    let (mut start, mut used) = (0, 0);
-    for length in lengths(offsets) {
-        let padded = row_length(length);
-        scratch
-            .panels
-            .resize(packed_length(width, length).max(packed_length(length, width)));
-        scratch.dropped.resize(length * padded);
-        scratch.gradient.resize(length * padded);
+    let (query, query_stride) = operands.query(hidden);
+    let (key, stride) = operands.key(hidden);
+    let (value, _) = operands.value(hidden);
+    let (mut first_query, mut first_key, mut used) = (0, 0, 0);
+    for (queries, keys) in lengths(query_offsets).zip(lengths(key_offsets)) {
+        let padded = row_length(keys);
+        scratch.panels.resize(
+            packed_length(width, keys)
+                .max(packed_length(keys, width))
+                .max(packed_length(queries, width)),
+        );
+        scratch.dropped.resize(queries * padded);
+        scratch.gradient.resize(queries * padded);
         for head in 0..heads {
-            let at = start * stride + head * width;
-            let (query, key, value) = (at, at + hidden, at + 2 * hidden);
-            let kept = &probabilities[used..used + length * padded];
-            let outer = Matrix::rows(&context_gradient[start * hidden + head * width..], hidden);
+            let of_queries = first_query * query_stride + head * width;
+            let of_keys = first_key * stride + head * width;
+            let kept = &probabilities[used..used + queries * padded];
+            let outer = Matrix::rows(
+                &context_gradient[first_query * hidden + head * width..],
+                hidden,
+            );
             precision.pack(
-                Matrix::columns(&projected[value..], stride),
+                Matrix::columns(&value[of_keys..], stride),
                 width,
-                length,
+                keys,
                 &mut scratch.panels,
             );
             precision.multiply(
-                length,
+                queries,
                 width,
-                length,
+                keys,
                 outer,
                 &scratch.panels,
                 &mut scratch.gradient,
@@ -184,40 +269,61 @@ pub fn backward(
             vectorised(SoftmaxBackward {
                 probabilities: kept,
                 gradient: &mut scratch.gradient,
+                rows: queries,
                 padded,
-                length,
+                length: keys,
                 scale,
                 dropout_scale: dropout.map_or(1.0, |dropout| dropout.scale),
                 dropped: &mut scratch.dropped,
             });
-            let mut product = |left: Matrix, right: Matrix, target: usize| {
-                precision.pack(right, length, width, &mut scratch.panels);
+            // target rows = left . right, whose depth is the number of right's rows
+            let mut product = |rows: usize,
+                               left: Matrix,
+                               depth: usize,
+                               right: Matrix,
+                               (target, target_stride): (&mut [f32], usize),
+                               at: usize| {
+                precision.pack(right, depth, width, &mut scratch.panels);
                 precision.multiply(
-                    length,
-                    length,
+                    rows,
+                    depth,
                     width,
                     left,
                     &scratch.panels,
-                    &mut projected_gradient[target..],
-                    stride,
+                    &mut target[at..],
+                    target_stride,
                     Write::Replace,
                 );
             };
             let scores = &scratch.gradient;
             product(
+                queries,
                 Matrix::rows(scores, padded),
-                Matrix::rows(&projected[key..], stride),
-                query,
+                keys,
+                Matrix::rows(&key[of_keys..], stride),
+                gradients.query(hidden),
+                of_queries,
             );
             product(
+                keys,
                 Matrix::columns(scores, padded),
-                Matrix::rows(&projected[query..], stride),
-                key,
+                queries,
+                Matrix::rows(&query[of_queries..], query_stride),
+                gradients.key(hidden),
+                of_keys,
             );
-            product(Matrix::columns(&scratch.dropped, padded), outer, value);
-            used += length * padded;
+            product(
+                keys,
+                Matrix::columns(&scratch.dropped, padded),
+                queries,
+                outer,
+                gradients.value(hidden),
+                of_keys,
+            );
+            used += queries * padded;
         }
-        start += length;
+        first_query += queries;
+        first_key += keys;
     }
 }
 
@@ -282,6 +388,7 @@ impl Kernel for Softmax<'_> {
 struct SoftmaxBackward<'a> {
     probabilities: &'a [f32],
     gradient: &'a mut [f32],
+    rows: usize,
     padded: usize,
     length: usize,
     scale: f32,
@@ -293,7 +400,7 @@ impl Kernel for SoftmaxBackward<'_> {
     type Output = ();
     #[inline(always)]
     fn run<const ROWS: usize>(self) {
-        for row in 0..self.length {
+        for row in 0..self.rows {
             let range = row * self.padded..row * self.padded + self.length;
             let signed = &self.probabilities[range.clone()];
             let gradient = &mut self.gradient[range.clone()];

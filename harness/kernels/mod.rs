@@ -12,6 +12,7 @@
 pub mod adam;
 pub mod attention;
 pub mod buffer;
+pub mod cached_attention;
 pub mod device;
 pub mod dropout;
 pub mod embedding;

@@ -96,7 +96,125 @@ pub fn loss(
     weight: f32,
     scratch: &mut VocabularyScratch,
 ) -> LossSum {
-    let (hidden, vocabulary, count) = (output.hidden, output.bias.len(), labels.len());
+    let vocabulary = output.bias.len();
+    logits(output, states, labels.len(), scratch);
+    for (half, labels) in scratch.halves.iter_mut().zip(labels.chunks(LANES)) {
+        half.labels[..labels.len()].copy_from_slice(labels);
+        half.weight = weight;
+    }
+    let mut total = LossSum::default();
+    for (first, width) in panels(labels.len()) {
+        let logits = &mut scratch.logits[first * vocabulary..(first + width) * vocabulary];
+        let halves = scratch.halves[first / LANES..]
+            .iter_mut()
+            .take(width / LANES);
+        for (index, half) in halves.enumerate() {
+            total.add(vectorised(Powers {
+                logits,
+                width,
+                column: index * LANES,
+                half,
+            }));
+        }
+    }
+    total
+}
+
+/// Tokens that may come next after a state, the most probable first.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Candidates {
+    /// Token and ln p(token), in nats; of equal ones the lower token is first.
+    pub tokens: Vec<(u32, f64)>,
+}
+
+/// The `count` most probable tokens after each of at most [`block_rows`] states, [states, hidden].
+pub fn candidates(
+    output: Output,
+    states: &[f32],
+    count: usize,
+    scratch: &mut VocabularyScratch,
+) -> Vec<Candidates> {
+    let (vocabulary, rows) = (output.bias.len(), states.len() / output.hidden.max(1));
+    logits(output, states, rows, scratch);
+    let mut found = vec![Candidates::default(); rows];
+    for (first, width) in panels(rows) {
+        let logits = &scratch.logits[first * vocabulary..(first + width) * vocabulary];
+        for index in 0..width / LANES {
+            let number = first / LANES + index;
+            let Some(half) = scratch.halves.get(number) else {
+                continue;
+            };
+            vectorised(Choose {
+                logits,
+                width,
+                column: index * LANES,
+                half,
+                count: count.min(vocabulary),
+                found: &mut found[number * LANES..number * LANES + half.used],
+            });
+        }
+    }
+    found
+}
+
+/// Sixteen columns of a panel of logits: the most probable tokens of each.
+struct Choose<'a> {
+    logits: &'a [f32],
+    width: usize,
+    column: usize,
+    half: &'a Half,
+    count: usize,
+    found: &'a mut [Candidates],
+}
+
+impl Kernel for Choose<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<const ROWS: usize>(self) {
+        let greatest = self.half.greatest;
+        let mut sums = [0f32; LANES];
+        // What a logit has to exceed to be among the best: the least of those found, when they are enough.
+        let mut thresholds = [f32::NEG_INFINITY; LANES];
+        let mut best: [Vec<(u32, f32)>; LANES] = std::array::from_fn(|_| Vec::new());
+        for (token, line) in self.logits.chunks_exact(self.width).enumerate() {
+            let Some(line) = line[self.column..].first_chunk::<LANES>() else {
+                continue;
+            };
+            let mut any = false;
+            for lane in 0..LANES {
+                sums[lane] += exp(line[lane] - greatest[lane]);
+                any |= line[lane] > thresholds[lane];
+            }
+            if !any {
+                continue;
+            }
+            for lane in 0..self.found.len() {
+                if line[lane] > thresholds[lane] {
+                    let best = &mut best[lane];
+                    let place = best.partition_point(|(_, logit)| *logit >= line[lane]);
+                    best.insert(place, (token as u32, line[lane]));
+                    best.truncate(self.count);
+                    if best.len() == self.count
+                        && let Some((_, least)) = best.last()
+                    {
+                        thresholds[lane] = *least;
+                    }
+                }
+            }
+        }
+        for (lane, found) in self.found.iter_mut().enumerate() {
+            let normaliser = f64::from(sums[lane]).ln() + f64::from(greatest[lane]);
+            let probable = best[lane].iter();
+            found.tokens = probable
+                .map(|(token, logit)| (*token, f64::from(*logit) - normaliser))
+                .collect();
+        }
+    }
+}
+
+/// Leaves the logits of states in `scratch`, with the highest of each in `halves`.
+fn logits(output: Output, states: &[f32], count: usize, scratch: &mut VocabularyScratch) {
+    let (hidden, vocabulary) = (output.hidden, output.bias.len());
     scratch.panels.resize(packed_length(hidden, count));
     scratch
         .logits
@@ -108,18 +226,16 @@ pub fn loss(
         &mut scratch.panels,
     );
     scratch.halves.clear();
-    scratch.halves.extend(labels.chunks(LANES).map(|labels| {
-        let mut half = Half {
+    scratch
+        .halves
+        .extend((0..count).step_by(LANES).map(|first| Half {
             greatest: [f32::NEG_INFINITY; LANES],
             best: [0; LANES],
             factors: [0.0; LANES],
             labels: [0; LANES],
-            used: labels.len(),
-            weight,
-        };
-        half.labels[..labels.len()].copy_from_slice(labels);
-        half
-    }));
+            used: LANES.min(count - first),
+            weight: 0.0,
+        }));
     for first_row in (0..vocabulary).step_by(TABLE_ROWS) {
         let rows = TABLE_ROWS.min(vocabulary - first_row);
         for (first, width) in panels(count) {
@@ -150,22 +266,6 @@ pub fn loss(
             }
         }
     }
-    let mut total = LossSum::default();
-    for (first, width) in panels(count) {
-        let logits = &mut scratch.logits[first * vocabulary..(first + width) * vocabulary];
-        let halves = scratch.halves[first / LANES..]
-            .iter_mut()
-            .take(width / LANES);
-        for (index, half) in halves.enumerate() {
-            total.add(vectorised(Powers {
-                logits,
-                width,
-                column: index * LANES,
-                half,
-            }));
-        }
-    }
-    total
 }
 
 /// Adds the bias to sixteen columns of a chunk of logits, and looks for the highest.

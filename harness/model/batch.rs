@@ -1,6 +1,6 @@
 //! A batch without padding: the tokens of all sequences behind each other.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::settings::Shape;
 
@@ -161,11 +161,31 @@ pub struct LanguageModelBatch {
     pub batch: Batch,
     pub targets: Targets,
     pub direction: Direction,
+    /// For a model with a decoder, which reads `batch`: what its encoder reads, one sequence for each of the batch's.
+    pub source: Option<Batch>,
 }
 
 impl LanguageModelBatch {
+    /// Tokens read, those of the sources among them.
+    pub fn token_count(&self) -> usize {
+        self.batch.token_count() + self.source.as_ref().map_or(0, Batch::token_count)
+    }
+
     pub fn validate(&self, shape: &Shape) -> Result<()> {
         self.batch.validate(shape)?;
+        ensure!(
+            self.source.is_some() == shape.decoder,
+            "a batch has sources where the model has a decoder, and only there"
+        );
+        if let Some(source) = &self.source {
+            ensure!(
+                source.sequences() == self.batch.sequences(),
+                "a batch of {} sequences has {} sources",
+                self.batch.sequences(),
+                source.sequences()
+            );
+            source.validate(shape).context("sources")?;
+        }
         self.targets
             .validate(self.batch.token_count(), shape.vocabulary)
     }

@@ -8,10 +8,11 @@ use anyhow::{Result, ensure};
 use candle_core::Tensor;
 
 use super::batch::{Batch, Direction, LanguageModelBatch, Targets};
+use super::layout::{Side, Stack};
 use super::parameters::Model;
 use super::settings::Shape;
-use super::shards::{partition, shard_tokens};
-use super::trunk::{self, Activations, Context, Part, Scratch, Shard, Stream};
+use super::shards::{partition, shard_tokens, with_sources};
+use super::trunk::{self, Activations, Context, Part, Scratch, Shard, Source, Stream};
 use super::weights::{Orientation, Weights};
 use crate::kernels::Device;
 use crate::kernels::buffer::Parts;
@@ -109,14 +110,14 @@ impl Encoder {
         &self.device
     }
 
-    /// The states at `tap`, [tokens, hidden], without dropout.
+    /// The encoder's states at `tap`, [tokens, hidden], without dropout.
     pub fn predict(&self, batch: &Batch, direction: Direction, tap: Tap) -> Result<Tensor> {
         batch.validate(self.shape())?;
         let depth = tap.depth(self.shape())?;
         let hidden = self.shape().settings.hidden;
         let mut states = vec![0f32; batch.token_count() * hidden];
         let parts = Parts::new(&mut states);
-        self.evaluate(batch, direction, depth, |_, shard, activations, _| {
+        self.evaluate(batch, None, direction, depth, |_, shard, activations, _| {
             let rows = shard.rows();
             // Safety: shards do not share rows.
             let out = unsafe { parts.range(rows.start * hidden..rows.end * hidden) };
@@ -136,6 +137,7 @@ impl Encoder {
         let losses = Mutex::new(Vec::new());
         self.evaluate(
             &input.batch,
+            input.source.as_ref(),
             input.direction,
             depth,
             |context, shard, activations, scratch| {
@@ -158,36 +160,73 @@ impl Encoder {
         Ok(total)
     }
 
+    /// Runs the predicting stack over a batch; with sources, after the encoder has read them.
     fn evaluate(
         &self,
         batch: &Batch,
+        source: Option<&Batch>,
         direction: Direction,
         depth: usize,
         then: impl Fn(&Context, &Shard, &Activations, &mut Scratch) + Sync,
     ) {
-        let shards = partition(batch, shard_tokens(batch.token_count()));
-        let context = self.context(direction, None);
+        let offsets = with_sources(batch, source);
+        let tokens = offsets.last().map_or(0, |&tokens| tokens as usize);
+        let shards = partition(&offsets, shard_tokens(tokens));
+        let encoder = self.context(Side::Encoder, Direction::Bidirectional, None);
+        let side = if source.is_some() {
+            Side::Decoder
+        } else {
+            Side::Encoder
+        };
+        let context = self.context(side, direction, None);
         self.device.pool().each(shards.len(), |index| {
-            let shard = Shard {
+            let mut scratch = self.take_scratch();
+            let [mut of_source, mut activations] =
+                [(); 2].map(|()| self.take_evaluation_activations());
+            let of = |batch, source| Shard {
                 batch,
                 sequences: shards[index].clone(),
                 tokens_before: 0,
+                source,
             };
-            let mut scratch = self.take_scratch();
-            let mut activations = lock(&self.evaluation)
-                .pop()
-                .unwrap_or_else(Activations::for_evaluation);
+            let source = source.map(|source| {
+                let shard = of(source, None);
+                let layers = self.shape().settings.layers;
+                trunk::forward(&encoder, &shard, layers, &mut of_source, &mut scratch);
+                Source {
+                    states: of_source.states(layers),
+                    offsets: shard.offsets(),
+                }
+            });
+            let shard = of(batch, source);
             trunk::forward(&context, &shard, depth, &mut activations, &mut scratch);
             then(&context, &shard, &activations, &mut scratch);
-            lock(&self.evaluation).push(activations);
+            lock(&self.evaluation).extend([activations, of_source]);
             self.return_scratch(scratch);
         });
     }
 
-    pub(crate) fn context(&self, direction: Direction, stream: Option<Stream>) -> Context<'_> {
+    fn take_evaluation_activations(&self) -> Activations {
+        lock(&self.evaluation)
+            .pop()
+            .unwrap_or_else(Activations::for_evaluation)
+    }
+
+    /// What a pass through one stack shares; a model without a decoder has the encoder alone.
+    pub(crate) fn context(
+        &self,
+        side: Side,
+        direction: Direction,
+        stream: Option<Stream>,
+    ) -> Context<'_> {
+        let (side, stack): (Side, &Stack) = match (side, &self.model.layout().decoder) {
+            (Side::Decoder, Some(decoder)) => (Side::Decoder, decoder),
+            _ => (Side::Encoder, &self.model.layout().encoder),
+        };
         Context {
             shape: self.model.shape(),
-            layout: self.model.layout(),
+            side,
+            stack,
             values: self.model.values(),
             forward_weights: self.weights(&self.forward_weights, Orientation::Forward),
             direction,

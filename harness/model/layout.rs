@@ -33,6 +33,8 @@ pub struct Linear {
     pub bias: Range<usize>,
     pub inputs: usize,
     pub outputs: usize,
+    /// Its place among [`Layout::linears`].
+    pub number: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -41,96 +43,120 @@ pub struct Norm {
     pub shift: Range<usize>,
 }
 
-/// Self-attention and feed-forward, each followed by its normalisation.
+/// Parameters behind each other whose gradients a shard adds at once.
+#[derive(Debug, Clone)]
+pub struct Block {
+    /// Its place among [`Layout::blocks`].
+    pub number: usize,
+    pub range: Range<usize>,
+}
+
+/// Self-attention, in a decoder attention over the source, and feed-forward, each followed by its normalisation.
 #[derive(Debug, Clone)]
 pub struct Layer {
     /// Query, key and value below each other: [3 hidden, hidden].
     pub projection: Linear,
     pub attention_output: Linear,
     pub attention_norm: Norm,
+    /// The three above.
+    pub attention_block: Block,
+    pub source_attention: Option<SourceAttention>,
     pub inner: Linear,
     pub outer: Linear,
     pub feed_forward_norm: Norm,
-    /// The ranges that hold the first three and the last three of the above.
-    pub attention_block: Range<usize>,
-    pub feed_forward_block: Range<usize>,
+    /// The three above.
+    pub feed_forward_block: Block,
+}
+
+/// Attention of a decoder's states over the encoder's.
+#[derive(Debug, Clone)]
+pub struct SourceAttention {
+    pub query: Linear,
+    /// Key and value below each other: [2 hidden, hidden].
+    pub key_value: Linear,
+    pub output: Linear,
+    pub norm: Norm,
+    pub block: Block,
+}
+
+/// The output layer: its weight is the token table.
+#[derive(Debug, Clone)]
+pub struct OutputLayer {
+    pub bias: Range<usize>,
+    /// Token table and bias.
+    pub block: Block,
+}
+
+/// Embeddings, and layers that run one after the other.
+#[derive(Debug, Clone)]
+pub struct Stack {
+    /// [vocabulary, hidden]
+    pub token: Range<usize>,
+    /// An encoder whose states a decoder reads predicts nothing itself.
+    pub output: Option<OutputLayer>,
+    pub position: Range<usize>,
+    pub language: Option<Range<usize>>,
+    pub embedding_norm: Norm,
+    pub embedding_block: Block,
+    pub layers: Vec<Layer>,
+    /// Number of its first place of dropout.
+    pub first_site: usize,
 }
 
 #[derive(Debug, Clone)]
 pub struct Layout {
     pub entries: Vec<Entry>,
-    /// [vocabulary, hidden], also the output layer's weight.
-    pub token: Range<usize>,
-    pub output_bias: Range<usize>,
-    /// The range that holds both.
-    pub output_block: Range<usize>,
-    pub position: Range<usize>,
-    pub language: Option<Range<usize>>,
-    pub embedding_norm: Norm,
-    pub embedding_norm_block: Range<usize>,
-    pub layers: Vec<Layer>,
+    pub encoder: Stack,
+    pub decoder: Option<Stack>,
+    /// Ascending; tables of lookups that are no output layer's weight lie in none.
+    pub blocks: Vec<Range<usize>>,
+    /// Of all layers of all stacks.
+    pub linears: Vec<Linear>,
     /// Length of the buffer: every parameter starts on a cache line.
     pub length: usize,
 }
 
 impl Layout {
-    /// The encoder of `shape`. Initial values as XLM: embeddings N(0, 1 / hidden), linear layers as PyTorch's
+    /// The model of `shape`. Initial values as XLM: embeddings N(0, 1 / hidden), linear layers as PyTorch's
     /// default (uniform within 1 / sqrt(inputs), weight and bias), normalisations one and zero.
     pub fn new(shape: &Shape) -> Layout {
-        let s = &shape.settings;
         let mut builder = Builder::default();
-        let embedding = Initial::Normal(1.0 / (s.hidden as f64).sqrt());
-        let token = builder.add("embeddings.token", &[shape.vocabulary, s.hidden], embedding);
-        let bound = Initial::Uniform(1.0 / (s.hidden as f64).sqrt());
-        let output_bias = builder.add("output.bias", &[shape.vocabulary], bound);
-        let output_block = token.start..builder.length;
-        let position = builder.add("embeddings.position", &[s.positions, s.hidden], embedding);
-        let language = s.language_embeddings.then(|| {
-            builder.add(
-                "embeddings.language",
-                &[shape.languages, s.hidden],
-                embedding,
-            )
-        });
-        let start = builder.length;
-        let embedding_norm = builder.norm("embeddings.norm", s.hidden);
-        let embedding_norm_block = start..builder.length;
-        let layers = (0..s.layers)
-            .map(|layer| {
-                let name = |part: &str| format!("layers.{layer}.{part}");
-                let start = builder.length;
-                let projection =
-                    builder.linear(&name("attention.query_key_value"), s.hidden, 3 * s.hidden);
-                let attention_output =
-                    builder.linear(&name("attention.output"), s.hidden, s.hidden);
-                let attention_norm = builder.norm(&name("attention.norm"), s.hidden);
-                let middle = builder.length;
-                let inner = builder.linear(&name("feed_forward.inner"), s.hidden, s.feed_forward);
-                let outer = builder.linear(&name("feed_forward.outer"), s.feed_forward, s.hidden);
-                let feed_forward_norm = builder.norm(&name("feed_forward.norm"), s.hidden);
-                Layer {
-                    projection,
-                    attention_output,
-                    attention_norm,
-                    inner,
-                    outer,
-                    feed_forward_norm,
-                    attention_block: start..middle,
-                    feed_forward_block: middle..builder.length,
-                }
-            })
-            .collect();
+        let encoder = builder.stack(shape, Side::Encoder);
+        let decoder = shape.decoder.then(|| builder.stack(shape, Side::Decoder));
         Layout {
             entries: builder.entries,
-            token,
-            output_bias,
-            output_block,
-            position,
-            language,
-            embedding_norm,
-            embedding_norm_block,
-            layers,
+            encoder,
+            decoder,
+            blocks: builder.blocks,
+            linears: builder.linears,
             length: builder.length,
+        }
+    }
+
+    /// The stack whose states predict tokens: the decoder where there is one.
+    pub fn predicting(&self) -> &Stack {
+        self.decoder.as_ref().unwrap_or(&self.encoder)
+    }
+
+    /// All stacks, the encoder first.
+    pub fn stacks(&self) -> impl Iterator<Item = &Stack> {
+        std::iter::once(&self.encoder).chain(&self.decoder)
+    }
+}
+
+/// Which stack of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Encoder,
+    Decoder,
+}
+
+impl Side {
+    /// What the names of its parameters begin with.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Side::Encoder => "",
+            Side::Decoder => "decoder.",
         }
     }
 }
@@ -138,10 +164,110 @@ impl Layout {
 #[derive(Default)]
 struct Builder {
     entries: Vec<Entry>,
+    blocks: Vec<Range<usize>>,
+    linears: Vec<Linear>,
     length: usize,
 }
 
 impl Builder {
+    fn stack(&mut self, shape: &Shape, side: Side) -> Stack {
+        let s = &shape.settings;
+        let prefix = side.prefix();
+        let name = |part: &str| format!("{prefix}{part}");
+        let embedding = Initial::Normal(1.0 / (s.hidden as f64).sqrt());
+        let start = self.length;
+        let token = self.add(
+            &name("embeddings.token"),
+            &[shape.vocabulary, s.hidden],
+            embedding,
+        );
+        let predicts = side == Side::Decoder || !shape.decoder;
+        let output = predicts.then(|| {
+            let bound = Initial::Uniform(1.0 / (s.hidden as f64).sqrt());
+            let bias = self.add(&name("output.bias"), &[shape.vocabulary], bound);
+            OutputLayer {
+                bias,
+                block: self.block(start),
+            }
+        });
+        let position = self.add(
+            &name("embeddings.position"),
+            &[s.positions, s.hidden],
+            embedding,
+        );
+        let language = s.language_embeddings.then(|| {
+            self.add(
+                &name("embeddings.language"),
+                &[shape.languages, s.hidden],
+                embedding,
+            )
+        });
+        let start = self.length;
+        let embedding_norm = self.norm(&name("embeddings.norm"), s.hidden);
+        let embedding_block = self.block(start);
+        let layers = (0..s.layers)
+            .map(|layer| self.layer(shape, side, &name(&format!("layers.{layer}"))))
+            .collect();
+        Stack {
+            token,
+            output,
+            position,
+            language,
+            embedding_norm,
+            embedding_block,
+            layers,
+            first_site: match side {
+                Side::Encoder => 0,
+                Side::Decoder => super::trunk::sites(s.layers, Side::Encoder),
+            },
+        }
+    }
+
+    fn layer(&mut self, shape: &Shape, side: Side, name: &str) -> Layer {
+        let s = &shape.settings;
+        let name = |part: &str| format!("{name}.{part}");
+        let start = self.length;
+        let projection = self.linear(&name("attention.query_key_value"), s.hidden, 3 * s.hidden);
+        let attention_output = self.linear(&name("attention.output"), s.hidden, s.hidden);
+        let attention_norm = self.norm(&name("attention.norm"), s.hidden);
+        let attention_block = self.block(start);
+        let source_attention = (side == Side::Decoder).then(|| {
+            let start = self.length;
+            SourceAttention {
+                query: self.linear(&name("source_attention.query"), s.hidden, s.hidden),
+                key_value: self.linear(&name("source_attention.key_value"), s.hidden, 2 * s.hidden),
+                output: self.linear(&name("source_attention.output"), s.hidden, s.hidden),
+                norm: self.norm(&name("source_attention.norm"), s.hidden),
+                block: self.block(start),
+            }
+        });
+        let start = self.length;
+        let inner = self.linear(&name("feed_forward.inner"), s.hidden, s.feed_forward);
+        let outer = self.linear(&name("feed_forward.outer"), s.feed_forward, s.hidden);
+        let feed_forward_norm = self.norm(&name("feed_forward.norm"), s.hidden);
+        Layer {
+            projection,
+            attention_output,
+            attention_norm,
+            attention_block,
+            source_attention,
+            inner,
+            outer,
+            feed_forward_norm,
+            feed_forward_block: self.block(start),
+        }
+    }
+
+    /// What was added since the buffer had the length `start`.
+    fn block(&mut self, start: usize) -> Block {
+        let range = start..self.length;
+        self.blocks.push(range.clone());
+        Block {
+            number: self.blocks.len() - 1,
+            range,
+        }
+    }
+
     fn add(&mut self, name: &str, dims: &[usize], initial: Initial) -> Range<usize> {
         let size: usize = dims.iter().product();
         let range = self.length..self.length + size;
@@ -157,12 +283,15 @@ impl Builder {
 
     fn linear(&mut self, name: &str, inputs: usize, outputs: usize) -> Linear {
         let bound = Initial::Uniform(1.0 / (inputs as f64).sqrt());
-        Linear {
+        let linear = Linear {
             weight: self.add(&format!("{name}.weight"), &[outputs, inputs], bound),
             bias: self.add(&format!("{name}.bias"), &[outputs], bound),
             inputs,
             outputs,
-        }
+            number: self.linears.len(),
+        };
+        self.linears.push(linear.clone());
+        linear
     }
 
     fn norm(&mut self, name: &str, width: usize) -> Norm {

@@ -4,10 +4,12 @@
 //! settings -> layout (named ranges of one buffer) -> parameters
 //! batch -> shards (whole sequences) -> trunk: forward and backward of one shard
 //! encoder: a model on a device; evaluation by many threads
+//! generation: translations, token by token
 //! ```
 
 pub mod batch;
 pub mod encoder;
+pub mod generation;
 pub mod layout;
 pub mod parameters;
 pub mod settings;
@@ -19,6 +21,7 @@ pub mod weights;
 
 pub use batch::{Batch, Direction, LanguageModelBatch, Targets};
 pub use encoder::{Encoder, Tap};
+pub use generation::{Hypothesis, Search};
 pub use parameters::Model;
 pub use settings::{ModelSettings, Shape};
 

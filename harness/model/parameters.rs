@@ -49,8 +49,10 @@ impl Model {
         }
         let hidden = shape.settings.hidden;
         let pad = PAD as usize * hidden;
-        if let Some(row) = model.values[model.layout.token.clone()].get_mut(pad..pad + hidden) {
-            row.fill(0.0);
+        for stack in model.layout.stacks() {
+            if let Some(row) = model.values[stack.token.clone()].get_mut(pad..pad + hidden) {
+                row.fill(0.0);
+            }
         }
         model
     }

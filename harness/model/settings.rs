@@ -99,6 +99,10 @@ pub struct Shape {
     pub vocabulary: usize,
     /// Languages that a token can be in.
     pub languages: usize,
+    /// Whether a decoder translates what the encoder has read: as many layers of the same sizes, with parameters of its
+    /// own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub decoder: bool,
 }
 
 impl Shape {
@@ -173,9 +177,20 @@ mod tests {
             settings: tiny(),
             vocabulary: 20,
             languages: 3,
+            decoder: false,
         };
         let embeddings = 20 * 8 + 10 * 8 + 3 * 8 + 2 * 8 + 20;
         let layer = 4 * (8 * 8 + 8) + (8 * 16 + 16) + (16 * 8 + 8) + 4 * 8;
         assert_eq!(shape.parameters(), embeddings + 2 * layer);
+        let source_attention = 4 * (8 * 8 + 8) + 2 * 8;
+        let both = Shape {
+            decoder: true,
+            ..shape
+        };
+        // The encoder beside a decoder has no output bias.
+        assert_eq!(
+            both.parameters(),
+            2 * (embeddings + 2 * layer) - 20 + 2 * source_attention
+        );
     }
 }

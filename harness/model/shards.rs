@@ -1,5 +1,6 @@
 //! How a batch is cut into shards, the units that threads take: a function of the batch alone.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::batch::Batch;
@@ -17,13 +18,27 @@ pub fn shard_tokens(tokens: usize) -> usize {
     (tokens / SHARDS_PER_STEP).clamp(SMALLEST, LARGEST)
 }
 
-/// Ranges of whole sequences with about equal numbers of tokens, near `aim` tokens each; an even number of them
+/// Offsets that count the tokens of a batch's sequences and of their sources together.
+pub fn with_sources<'a>(batch: &'a Batch, source: Option<&Batch>) -> Cow<'a, [u32]> {
+    match source {
+        None => Cow::Borrowed(&batch.offsets),
+        Some(source) => {
+            let pairs = batch.offsets.iter().zip(&source.offsets);
+            Cow::Owned(pairs.map(|(own, source)| own + source).collect())
+        }
+    }
+}
+
+/// Ranges of whole sequences, of which `offsets` tells the tokens, with about equal numbers of tokens, near `aim` tokens each; an even number of them
 /// where there is more than one, so that two threads finish together.
 ///
 /// Micro-batches give the bits of the whole batch when their shards are its shards. As `aim` comes from the step's
 /// tokens, that is so when all sequences have one length and the micro-batches are whole shards.
-pub fn partition(batch: &Batch, aim: usize) -> Vec<Range<usize>> {
-    let tokens = batch.token_count();
+pub fn partition(offsets: &[u32], aim: usize) -> Vec<Range<usize>> {
+    let (sequences, tokens) = match offsets {
+        [] => (0, 0),
+        [.., last] => (offsets.len() - 1, *last as usize),
+    };
     let count = match tokens {
         0 => return Vec::new(),
         // Too little to share.
@@ -35,19 +50,16 @@ pub fn partition(batch: &Batch, aim: usize) -> Vec<Range<usize>> {
     for shard in 1..=count {
         // The sequence whose end is nearest to an equal share.
         let share = tokens * shard / count;
-        let after = batch
-            .offsets
-            .partition_point(|&offset| (offset as usize) < share);
-        let end = match batch.offsets.get(after) {
+        let after = offsets.partition_point(|&offset| (offset as usize) < share);
+        let end = match offsets.get(after) {
             Some(&offset)
-                if after > 0
-                    && offset as usize - share > share - batch.offsets[after - 1] as usize =>
+                if after > 0 && offset as usize - share > share - offsets[after - 1] as usize =>
             {
                 after - 1
             }
             _ => after,
         }
-        .min(batch.sequences());
+        .min(sequences);
         if end > start {
             shards.push(start..end);
             start = end;
@@ -80,14 +92,20 @@ mod tests {
             vec![7; 3],
         ] {
             let batch = batch(&lengths);
-            let shards = partition(&batch, shard_tokens(batch.token_count()));
+            let shards = partition(&batch.offsets, shard_tokens(batch.token_count()));
             assert_eq!(shards[0].start, 0);
             assert!(shards.windows(2).all(|pair| pair[0].end == pair[1].start));
             assert_eq!(shards[shards.len() - 1].end, lengths.len());
             assert!(shards.iter().all(|shard| !shard.is_empty()));
         }
-        assert_eq!(partition(&batch(&[43; 8]), shard_tokens(344)).len(), 2);
-        assert_eq!(partition(&batch(&[64; 32]), shard_tokens(2048)).len(), 8);
-        assert!(partition(&Batch::new(), 160).is_empty());
+        assert_eq!(
+            partition(&batch(&[43; 8]).offsets, shard_tokens(344)).len(),
+            2
+        );
+        assert_eq!(
+            partition(&batch(&[64; 32]).offsets, shard_tokens(2048)).len(),
+            8
+        );
+        assert!(partition(&Batch::new().offsets, 160).is_empty());
     }
 }

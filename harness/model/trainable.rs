@@ -1,19 +1,33 @@
 //! Which parameters a training changes: gradients of frozen ones are not computed where a whole block is frozen, and the
 //! backward ends at the lowest layer that learns.
 
-use super::layout::{Entry, Layout};
+use std::ops::Range;
+
+use super::layout::{Block, Entry, Layout, Side, Stack};
 
 /// Trained or frozen, for every parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trainable {
     /// In the order of the layout's entries.
     entries: Vec<bool>,
-    /// In the order of [`super::trunk::gradient_blocks`].
+    /// In the order of the layout's blocks.
     blocks: Vec<bool>,
-    /// Whether a table of embeddings is trained, as far as lookups of it go.
-    tables: bool,
-    /// The lowest layer that the backward has to reach, or `None` when it has to reach the embeddings.
-    lowest_layer: Option<usize>,
+    encoder: Reach,
+    /// As the encoder's where there is no decoder.
+    decoder: Reach,
+}
+
+/// How far down a stack its backward goes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Reach {
+    /// Whether lookups train a table of embeddings.
+    pub tables: bool,
+    /// Whether it has to reach the embeddings.
+    pub embeddings: bool,
+    /// The lowest layer that it has to pass through.
+    pub lowest_layer: usize,
+    /// Whether anything of the stack is trained.
+    pub any: bool,
 }
 
 impl Trainable {
@@ -24,66 +38,60 @@ impl Trainable {
             .iter()
             .map(|entry| !frozen(&entry.name))
             .collect();
-        let within = |start: usize, end: usize| {
+        let within = |range: &Range<usize>| {
             let mut of_block = layout.entries.iter().zip(&entries);
             of_block.any(|(entry, trained)| {
-                *trained && entry.range.start >= start && entry.range.end <= end
+                *trained && entry.range.start >= range.start && entry.range.end <= range.end
             })
         };
-        let blocks: Vec<bool> = super::trunk::gradient_blocks(layout)
-            .iter()
-            .map(|block| within(block.start, block.end))
-            .collect();
-        let tables = [
-            Some(&layout.token),
-            Some(&layout.position),
-            layout.language.as_ref(),
-        ];
-        let tables = tables
-            .into_iter()
-            .flatten()
-            .any(|table| within(table.start, table.end));
-        let norm = &layout.embedding_norm_block;
-        let lowest_layer = if tables || within(norm.start, norm.end) {
-            None
-        } else {
-            let trained = |layer: &super::layout::Layer| {
-                within(layer.attention_block.start, layer.feed_forward_block.end)
-            };
-            Some(
-                layout
-                    .layers
-                    .iter()
-                    .position(trained)
-                    .unwrap_or(layout.layers.len()),
-            )
+        let blocks: Vec<bool> = layout.blocks.iter().map(within).collect();
+        let reach = |stack: &Stack| {
+            let tables = [
+                Some(&stack.token),
+                Some(&stack.position),
+                stack.language.as_ref(),
+            ];
+            let tables = tables.into_iter().flatten().any(within);
+            let embeddings = tables || blocks[stack.embedding_block.number];
+            let lowest = stack.layers.iter().position(|layer| {
+                let first = layer.attention_block.number;
+                blocks[first..=layer.feed_forward_block.number].contains(&true)
+            });
+            Reach {
+                tables,
+                embeddings,
+                lowest_layer: match lowest {
+                    _ if embeddings => 0,
+                    Some(lowest) => lowest,
+                    None => stack.layers.len(),
+                },
+                any: embeddings || lowest.is_some(),
+            }
         };
+        let encoder = reach(&layout.encoder);
+        let mut decoder = layout.decoder.as_ref().map_or(encoder, reach);
+        if layout.decoder.is_some() && encoder.any {
+            // The encoder's gradient comes from every layer of the decoder.
+            decoder.lowest_layer = 0;
+        }
         Trainable {
             entries,
             blocks,
-            tables,
-            lowest_layer,
+            encoder,
+            decoder,
         }
     }
 
     /// Whether a block has a parameter that is trained.
-    pub fn block(&self, block: usize) -> bool {
-        self.blocks[block]
+    pub fn block(&self, block: &Block) -> bool {
+        self.blocks[block.number]
     }
 
-    /// Whether lookups train a table of embeddings.
-    pub fn tables(&self) -> bool {
-        self.tables
-    }
-
-    /// Whether the backward has to reach the embeddings.
-    pub fn reaches_embeddings(&self) -> bool {
-        self.lowest_layer.is_none()
-    }
-
-    /// The lowest layer that the backward has to pass through.
-    pub fn lowest_layer(&self) -> usize {
-        self.lowest_layer.unwrap_or(0)
+    pub fn reach(&self, side: Side) -> Reach {
+        match side {
+            Side::Encoder => self.encoder,
+            Side::Decoder => self.decoder,
+        }
     }
 
     /// Every parameter with whether it is trained.

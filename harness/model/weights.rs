@@ -14,35 +14,11 @@ pub enum Orientation {
     Backward,
 }
 
-/// The four products of a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Product {
-    Projection,
-    AttentionOutput,
-    Inner,
-    Outer,
-}
-
 #[derive(Debug, Default)]
 pub struct Weights {
     panels: Buffer,
-    /// Where the panels of (layer, product) start; the last entry is the end.
+    /// Where the panels of each linear layer start; the last entry is the end.
     starts: Vec<usize>,
-}
-
-fn linears(layout: &Layout) -> Vec<&Linear> {
-    layout
-        .layers
-        .iter()
-        .flat_map(|layer| {
-            [
-                &layer.projection,
-                &layer.attention_output,
-                &layer.inner,
-                &layer.outer,
-            ]
-        })
-        .collect()
 }
 
 impl Weights {
@@ -55,10 +31,10 @@ impl Weights {
         precision: Precision,
         device: &Device,
     ) -> Weights {
-        let linears = linears(layout);
+        let linears = &layout.linears;
         self.starts.clear();
         let mut end = 0;
-        for linear in &linears {
+        for linear in linears {
             self.starts.push(end);
             end += match orientation {
                 Orientation::Forward => packed_length(linear.inputs, linear.outputs),
@@ -71,7 +47,7 @@ impl Weights {
         let starts = &self.starts;
         let parts = Parts::new(&mut self.panels);
         device.pool().each(linears.len(), |index| {
-            let linear = linears[index];
+            let linear = &linears[index];
             let weight = &values[linear.weight.clone()];
             // Safety: the products' ranges do not overlap, and each is packed by one task.
             let panels = unsafe { parts.range(starts[index]..starts[index + 1]) };
@@ -97,8 +73,7 @@ impl Weights {
         self
     }
 
-    pub fn panels(&self, layer: usize, product: Product) -> &[f32] {
-        let index = 4 * layer + product as usize;
-        &self.panels[self.starts[index]..self.starts[index + 1]]
+    pub fn panels(&self, linear: &Linear) -> &[f32] {
+        &self.panels[self.starts[linear.number]..self.starts[linear.number + 1]]
     }
 }

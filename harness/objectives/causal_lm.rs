@@ -62,5 +62,6 @@ fn next_tokens(windows: &[Windows]) -> LanguageModelBatch {
         batch,
         targets,
         direction: Direction::Causal,
+        source: None,
     }
 }

@@ -53,6 +53,7 @@ impl Objective for MaskedLm<'_> {
             batch,
             targets,
             direction: Direction::Bidirectional,
+            source: None,
         }
     }
 
@@ -82,6 +83,7 @@ impl MaskedLm<'_> {
             batch,
             targets,
             direction: Direction::Bidirectional,
+            source: None,
         }
     }
 }

@@ -96,6 +96,7 @@ impl<'a> TranslationLm<'a> {
                 batch,
                 targets,
                 direction: Direction::Bidirectional,
+                source: None,
             }
         });
         hidden.collect()
@@ -133,6 +134,7 @@ impl Objective for TranslationLm<'_> {
             batch,
             targets,
             direction: Direction::Bidirectional,
+            source: None,
         }
     }
 

@@ -55,6 +55,7 @@ pub fn operations_per_second(device: &Device, hidden: usize, file: &Path) -> Res
         settings,
         vocabulary: 8 * size,
         languages: 2,
+        decoder: false,
     };
     let per_token = shape.training_flops_per_token(LENGTH, PREDICTED);
     let workload = Workload {

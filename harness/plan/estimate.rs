@@ -25,6 +25,7 @@ fn shape(settings: &Settings) -> Shape {
         settings: settings.model.clone(),
         vocabulary: settings.tokenizer.bpe.vocabulary,
         languages: settings.languages.all().len(),
+        decoder: false,
     }
 }
 

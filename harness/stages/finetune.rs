@@ -427,6 +427,7 @@ fn start(
                 settings: model.clone(),
                 vocabulary: tokenizer.vocabulary(),
                 languages: tokenizer.languages().len(),
+                decoder: false,
             };
             Model::initialise(&shape, *seed)
         }

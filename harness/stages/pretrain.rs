@@ -113,6 +113,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         settings: settings.model.clone(),
         vocabulary: tokenizer.vocabulary(),
         languages: tokenizer.languages().len(),
+        decoder: false,
     };
     let model = Model::initialise(&shape, settings.seed);
     let total = settings.pretrain.updates;

@@ -76,6 +76,7 @@ impl Workload {
             batch,
             targets,
             direction: self.direction,
+            source: None,
         }
     }
 }

@@ -11,9 +11,10 @@ use super::trainer::{NotFinite, Trainer, lock};
 use crate::kernels::buffer::Parts;
 use crate::kernels::lanes::vectorised;
 use crate::kernels::normalise::AddInto;
+use crate::model::layout::Side;
 use crate::model::shards::{partition, shard_tokens};
 use crate::model::tickets::Tickets;
-use crate::model::trunk::{self, Activations, Backward, Shard, Stream, gradient_blocks};
+use crate::model::trunk::{self, Activations, Backward, Shard, Stream};
 use crate::model::{Batch, Direction, Tap};
 
 /// The activations of one batch in training mode. Several may live at once; dropping one forgets it.
@@ -58,7 +59,7 @@ impl Trainer {
             .map(|tap| tap.depth(self.shape()))
             .collect::<Result<Vec<_>>>()?;
         let depth = depths.iter().copied().max().unwrap_or(0);
-        let shards = partition(batch, shard_tokens(batch.token_count()));
+        let shards = partition(&batch.offsets, shard_tokens(batch.token_count()));
         let stream = self.next_stream();
         let mut activations: Vec<Activations> = {
             let mut pool = lock(&self.activations);
@@ -70,13 +71,14 @@ impl Trainer {
                 })
                 .collect()
         };
-        let context = self.encoder.context(direction, Some(stream));
+        let context = self.encoder.context(Side::Encoder, direction, Some(stream));
         let parts = Parts::new(&mut activations);
         self.device().pool().each(shards.len(), |index| {
             let shard = Shard {
                 batch,
                 sequences: shards[index].clone(),
                 tokens_before: 0,
+                source: None,
             };
             let mut scratch = self.encoder.take_scratch();
             // Safety: each shard has its own activations.
@@ -146,6 +148,7 @@ impl Trainer {
             return Ok(());
         };
         self.embedding_gradient.resize(tokens * hidden);
+        self.source_embedding_gradient.resize(tokens * hidden);
         let stream = Stream {
             key: self.stream_key,
             step: pass.update,
@@ -154,18 +157,20 @@ impl Trainer {
         {
             let encoder = &self.encoder;
             let weights = encoder.backward_weights();
-            let context = encoder.context(pass.direction, Some(stream));
-            let tickets = Tickets::new(
-                &mut self.gradient,
-                gradient_blocks(encoder.model().layout()),
-            );
-            let embedding_gradient = Parts::new(&mut self.embedding_gradient);
+            let context = encoder.context(Side::Encoder, pass.direction, Some(stream));
+            let tickets = Tickets::new(&mut self.gradient, encoder.model().layout().blocks.clone());
+            // Beside a decoder, the encoder's are those of sources.
+            let embedding_gradient = Parts::new(match encoder.shape().decoder {
+                true => &mut self.source_embedding_gradient,
+                false => &mut self.embedding_gradient,
+            });
             encoder.device().pool().each(pass.shards.len(), |turn| {
                 let _watch = tickets.watch();
                 let shard = Shard {
                     batch: &pass.batch,
                     sequences: pass.shards[turn].clone(),
                     tokens_before: 0,
+                    source: None,
                 };
                 let rows = shard.rows();
                 let range = rows.start * hidden..rows.end * hidden;
@@ -198,7 +203,7 @@ impl Trainer {
                 encoder.return_scratch(scratch);
             });
         }
-        self.scatter_embeddings(&[&pass.batch]);
+        self.scatter_embeddings(Side::Encoder, &[&pass.batch]);
         lock(&self.activations).extend(pass.activations);
         Ok(())
     }

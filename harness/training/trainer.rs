@@ -18,11 +18,12 @@ use crate::kernels::lanes::vectorised;
 use crate::kernels::matmul::Precision;
 use crate::kernels::normalise::AddInto;
 use crate::model::encoder::targets_of;
+use crate::model::layout::Side;
 use crate::model::parameters::PAD;
-use crate::model::shards::{partition, shard_tokens};
+use crate::model::shards::{partition, shard_tokens, with_sources};
 use crate::model::tickets::Tickets;
 use crate::model::trainable::Trainable;
-use crate::model::trunk::{self, Activations, Backward, Shard, Stream, gradient_blocks};
+use crate::model::trunk::{self, Activations, Backward, Shard, Source, Stream};
 use crate::model::{Batch, Direction, Encoder, LanguageModelBatch, LossSum, Model, Shape, Tap};
 use crate::random;
 
@@ -82,8 +83,9 @@ pub struct Trainer {
     pub(super) second: Buffer,
     pub(super) heads: Heads,
     pub(super) gradient: Buffer,
-    /// Gradient of the summed embeddings of all tokens of a backward.
+    /// Gradient of the summed embeddings of all tokens of a backward; and of those of the sources.
     pub(super) embedding_gradient: Buffer,
+    pub(super) source_embedding_gradient: Buffer,
     pub(super) stream_key: u64,
     pub(super) activations: Mutex<Vec<Activations>>,
     pub(super) trainable: Trainable,
@@ -128,6 +130,7 @@ impl Trainer {
             heads: Heads::default(),
             gradient: Buffer::zeros(length),
             embedding_gradient: Buffer::default(),
+            source_embedding_gradient: Buffer::default(),
             stream_key: random::key(seed, "dropout"),
             activations: Mutex::default(),
             trainable,
@@ -249,7 +252,7 @@ impl Trainer {
             update: report.update,
             loss,
             targets,
-            tokens: micro.iter().map(|input| input.batch.token_count()).sum(),
+            tokens: micro.iter().map(LanguageModelBatch::token_count).sum(),
             gradient_norm: report.gradient_norm,
             learning_rate: report.learning_rate,
         })
@@ -264,48 +267,76 @@ impl Trainer {
         for input in micro {
             input.validate(self.shape())?;
         }
-        let tokens: usize = micro.iter().map(|input| input.batch.token_count()).sum();
-        let aim = shard_tokens(tokens);
+        let aim = shard_tokens(micro.iter().map(LanguageModelBatch::token_count).sum());
         let mut shards = Vec::new();
-        let mut tokens_before = 0;
+        let (mut tokens, mut source_tokens) = (0, 0);
         for input in micro {
-            for sequences in partition(&input.batch, aim) {
-                let shard = Shard {
-                    batch: &input.batch,
-                    sequences,
+            let offsets = with_sources(&input.batch, input.source.as_ref());
+            for sequences in partition(&offsets, aim) {
+                let of = |batch, tokens_before| Shard {
+                    batch,
+                    sequences: sequences.clone(),
                     tokens_before,
+                    source: None,
                 };
-                shards.push((input, shard));
+                let source = input.source.as_ref();
+                shards.push((
+                    input,
+                    of(&input.batch, tokens),
+                    source.map(|source| of(source, source_tokens)),
+                ));
             }
-            tokens_before += input.batch.token_count();
+            tokens += input.batch.token_count();
+            source_tokens += input.source.as_ref().map_or(0, Batch::token_count);
         }
         let stream = self.next_stream();
         let hidden = self.shape().settings.hidden;
         let depth = self.shape().settings.layers;
         let mut losses = vec![LossSum::default(); shards.len()];
         self.embedding_gradient.resize(tokens * hidden);
+        self.source_embedding_gradient
+            .resize(source_tokens * hidden);
         {
             let encoder = &self.encoder;
             let weights = encoder.backward_weights();
-            let bidirectional = encoder.context(Direction::Bidirectional, Some(stream));
-            let tickets = Tickets::new(
-                &mut self.gradient,
-                gradient_blocks(encoder.model().layout()),
-            );
+            let of_source = encoder.context(Side::Encoder, Direction::Bidirectional, Some(stream));
+            let predicting = encoder.context(Side::Decoder, Direction::Bidirectional, Some(stream));
+            let tickets = Tickets::new(&mut self.gradient, encoder.model().layout().blocks.clone());
             let losses = Parts::new(&mut losses);
             let embedding_gradient = Parts::new(&mut self.embedding_gradient);
+            let source_embedding_gradient = Parts::new(&mut self.source_embedding_gradient);
             let pool = &self.activations;
+            let take_activations = || {
+                lock(pool)
+                    .pop()
+                    .unwrap_or_else(|| Activations::for_training(encoder.shape()))
+            };
+            let rows_of = |shard: &Shard| {
+                let rows = shard.rows();
+                let first = shard.tokens_before + rows.start;
+                first * hidden..(first + rows.len()) * hidden
+            };
             encoder.device().pool().each(shards.len(), |turn| {
                 let _watch = tickets.watch();
-                let (input, shard) = &shards[turn];
+                let (input, shard, source) = &shards[turn];
                 let context = trunk::Context {
                     direction: input.direction,
-                    ..bidirectional
+                    ..predicting
                 };
                 let mut scratch = encoder.take_scratch();
-                let mut activations = lock(pool)
-                    .pop()
-                    .unwrap_or_else(|| Activations::for_training(encoder.shape()));
+                let source = source.as_ref().map(|source| {
+                    let mut activations = take_activations();
+                    trunk::forward(&of_source, source, depth, &mut activations, &mut scratch);
+                    (source, activations)
+                });
+                let shard = &Shard {
+                    source: source.as_ref().map(|(source, activations)| Source {
+                        states: activations.states(depth),
+                        offsets: source.offsets(),
+                    }),
+                    ..shard.clone()
+                };
+                let mut activations = take_activations();
                 trunk::forward(&context, shard, depth, &mut activations, &mut scratch);
                 let backward = Backward {
                     weights,
@@ -314,8 +345,7 @@ impl Trainer {
                     depth,
                     trainable: &self.trainable,
                 };
-                let rows = shard.rows();
-                let (indices, labels) = targets_of(&input.targets, &rows);
+                let (indices, labels) = targets_of(&input.targets, &shard.rows());
                 let loss = trunk::language_model_loss(
                     &context,
                     activations.states(depth),
@@ -324,12 +354,11 @@ impl Trainer {
                     Some((&backward, weight)),
                     &mut scratch,
                 );
-                let first = shard.tokens_before + rows.start;
                 // Safety: each shard has its own place among the losses and its own rows.
                 let (loss_place, embedding) = unsafe {
                     (
                         losses.range(turn..turn + 1),
-                        embedding_gradient.range(first * hidden..(first + rows.len()) * hidden),
+                        embedding_gradient.range(rows_of(shard)),
                     )
                 };
                 loss_place[0] = loss;
@@ -343,11 +372,35 @@ impl Trainer {
                     &mut scratch,
                 );
                 lock(pool).push(activations);
+                if let Some((shard, activations)) = source {
+                    if self.trainable.reach(Side::Encoder).any {
+                        trunk::start_source_gradient(&mut scratch);
+                        // Safety: as above.
+                        let embedding = unsafe { source_embedding_gradient.range(rows_of(shard)) };
+                        trunk::backward(
+                            &of_source,
+                            shard,
+                            &activations,
+                            &backward,
+                            |_| None,
+                            embedding,
+                            &mut scratch,
+                        );
+                    }
+                    lock(pool).push(activations);
+                }
                 encoder.return_scratch(scratch);
             });
         }
         let batches: Vec<&Batch> = micro.iter().map(|input| &input.batch).collect();
-        self.scatter_embeddings(&batches);
+        self.scatter_embeddings(Side::Decoder, &batches);
+        if self.shape().decoder {
+            let sources: Vec<&Batch> = micro
+                .iter()
+                .filter_map(|input| input.source.as_ref())
+                .collect();
+            self.scatter_embeddings(Side::Encoder, &sources);
+        }
         let mut total = LossSum::default();
         losses.into_iter().for_each(|loss| total.add(loss));
         if !total.nats.is_finite() {
@@ -520,16 +573,20 @@ impl Trainer {
         (sums.iter().sum::<f64>() + self.heads.sum_of_squares()).sqrt()
     }
 
-    /// Adds the gradient of the summed embeddings to the tables, in the order of the tokens; a table per thread.
-    pub(super) fn scatter_embeddings(&mut self, batches: &[&Batch]) {
-        if !self.trainable.tables() {
+    /// Adds the gradient of the summed embeddings to a stack's tables, in the order of the tokens; a table per thread.
+    pub(super) fn scatter_embeddings(&mut self, side: Side, batches: &[&Batch]) {
+        if !self.trainable.reach(side).tables {
             return;
         }
         let encoder = &self.encoder;
         let layout = encoder.model().layout();
+        let (stack, rows) = match (side, &layout.decoder) {
+            (Side::Decoder, Some(decoder)) => (decoder, &self.embedding_gradient),
+            (Side::Encoder, Some(_)) => (&layout.encoder, &self.source_embedding_gradient),
+            (_, None) => (&layout.encoder, &self.embedding_gradient),
+        };
         let width = encoder.shape().settings.hidden;
         let gradient = Parts::new(&mut self.gradient);
-        let rows = &self.embedding_gradient;
         let scatter = |table: &Range<usize>, indices: fn(&Batch) -> &[u32], skip: Option<u32>| {
             // Safety: the tables do not overlap, and each is one task's.
             let table_gradient = unsafe { gradient.range(table.clone()) };
@@ -547,10 +604,10 @@ impl Trainer {
             }
         };
         let table = |index| match index {
-            0 => scatter(&layout.token, |batch| &batch.tokens, Some(PAD)),
-            1 => scatter(&layout.position, |batch| &batch.positions, None),
+            0 => scatter(&stack.token, |batch| &batch.tokens, Some(PAD)),
+            1 => scatter(&stack.position, |batch| &batch.positions, None),
             _ => {
-                if let Some(language) = &layout.language {
+                if let Some(language) = &stack.language {
                     scatter(language, |batch| &batch.languages, None);
                 }
             }

@@ -15,20 +15,28 @@ torch.manual_seed(1)
 torch.set_default_dtype(torch.float64)
 
 
-def shape(layers, hidden, heads, feed_forward, positions, language_embeddings, vocabulary, languages):
+def shape(layers, hidden, heads, feed_forward, positions, language_embeddings, vocabulary, languages, decoder=False):
     settings = dict(layers=layers, hidden=hidden, heads=heads, feed_forward=feed_forward, positions=positions,
                     dropout=0.0, attention_dropout=0.0, language_embeddings=language_embeddings)
-    return dict(settings=settings, vocabulary=vocabulary, languages=languages)
+    return dict(settings=settings, vocabulary=vocabulary, languages=languages) | (dict(decoder=True) if decoder else {})
 
 
 def parameters(shape):
+    p = stack(shape, "", not shape.get("decoder"))
+    if shape.get("decoder"):
+        p |= stack(shape, "decoder.", True)
+    return {name: value.float().double().requires_grad_() for name, value in p.items()}
+
+
+def stack(shape, prefix, predicts):
     s, d = shape["settings"], shape["settings"]["hidden"]
-    p = {"embeddings.token": torch.randn(shape["vocabulary"], d) * d**-0.5,
-         "output.bias": torch.randn(shape["vocabulary"]) * 0.1,
-         "embeddings.position": torch.randn(s["positions"], d) * d**-0.5}
+    p = {prefix + "embeddings.token": torch.randn(shape["vocabulary"], d) * d**-0.5}
+    if predicts:
+        p[prefix + "output.bias"] = torch.randn(shape["vocabulary"]) * 0.1
+    p[prefix + "embeddings.position"] = torch.randn(s["positions"], d) * d**-0.5
     if s["language_embeddings"]:
-        p["embeddings.language"] = torch.randn(shape["languages"], d) * d**-0.5
-    p["embeddings.token"][2] = 0
+        p[prefix + "embeddings.language"] = torch.randn(shape["languages"], d) * d**-0.5
+    p[prefix + "embeddings.token"][2] = 0
 
     def norm(name):
         p[name + ".scale"] = 1 + 0.2 * torch.randn(d)
@@ -38,40 +46,54 @@ def parameters(shape):
         p[name + ".weight"] = torch.randn(outputs, inputs) * inputs**-0.5
         p[name + ".bias"] = torch.randn(outputs) * 0.1
 
-    norm("embeddings.norm")
+    norm(prefix + "embeddings.norm")
     for layer in range(s["layers"]):
-        name = f"layers.{layer}."
+        name = f"{prefix}layers.{layer}."
         linear(name + "attention.query_key_value", d, 3 * d)
         linear(name + "attention.output", d, d)
         norm(name + "attention.norm")
+        if prefix:
+            linear(name + "source_attention.query", d, d)
+            linear(name + "source_attention.key_value", d, 2 * d)
+            linear(name + "source_attention.output", d, d)
+            norm(name + "source_attention.norm")
         linear(name + "feed_forward.inner", d, s["feed_forward"])
         linear(name + "feed_forward.outer", s["feed_forward"], d)
         norm(name + "feed_forward.norm")
-    return {name: value.float().double().requires_grad_() for name, value in p.items()}
+    return p
 
 
-def trunk(p, shape, tokens, positions, languages, causal):
-    """One sequence, [length] -> [length, hidden]."""
+def trunk(p, shape, tokens, positions, languages, causal, prefix="", source=None):
+    """One sequence, [length] -> [length, hidden]; a decoder attends to `source`, [source length, hidden]."""
     s = shape["settings"]
     d, h = s["hidden"], s["heads"]
 
     def norm(x, name):
         return F.layer_norm(x, (d,), p[name + ".scale"], p[name + ".shift"], eps=1e-12)
 
-    x = F.embedding(tokens, p["embeddings.token"], padding_idx=2) + p["embeddings.position"][positions]
+    def linear(x, name):
+        return F.linear(x, p[name + ".weight"], p[name + ".bias"])
+
+    def heads(x):
+        return x.view(-1, h, d // h).transpose(0, 1)
+
+    def attend(q, k, v, causal):
+        context = F.scaled_dot_product_attention(heads(q), heads(k), heads(v), is_causal=causal)
+        return context.transpose(0, 1).reshape(-1, d)
+
+    x = F.embedding(tokens, p[prefix + "embeddings.token"], padding_idx=2) + p[prefix + "embeddings.position"][positions]
     if s["language_embeddings"]:
-        x = x + p["embeddings.language"][languages]
-    x = norm(x, "embeddings.norm")
+        x = x + p[prefix + "embeddings.language"][languages]
+    x = norm(x, prefix + "embeddings.norm")
     for layer in range(s["layers"]):
-        name = f"layers.{layer}."
-        qkv = F.linear(x, p[name + "attention.query_key_value.weight"], p[name + "attention.query_key_value.bias"])
-        q, k, v = (part.view(-1, h, d // h).transpose(0, 1) for part in qkv.chunk(3, dim=-1))
-        context = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
-        context = context.transpose(0, 1).reshape(-1, d)
-        out = F.linear(context, p[name + "attention.output.weight"], p[name + "attention.output.bias"])
-        x = norm(x + out, name + "attention.norm")
-        inner = F.gelu(F.linear(x, p[name + "feed_forward.inner.weight"], p[name + "feed_forward.inner.bias"]))
-        out = F.linear(inner, p[name + "feed_forward.outer.weight"], p[name + "feed_forward.outer.bias"])
+        name = f"{prefix}layers.{layer}."
+        context = attend(*linear(x, name + "attention.query_key_value").chunk(3, dim=-1), causal)
+        x = norm(x + linear(context, name + "attention.output"), name + "attention.norm")
+        if source is not None:
+            k, v = linear(source, name + "source_attention.key_value").chunk(2, dim=-1)
+            context = attend(linear(x, name + "source_attention.query"), k, v, False)
+            x = norm(x + linear(context, name + "source_attention.output"), name + "source_attention.norm")
+        out = linear(F.gelu(linear(x, name + "feed_forward.inner")), name + "feed_forward.outer")
         x = norm(x + out, name + "feed_forward.norm")
     return x
 
@@ -79,14 +101,21 @@ def trunk(p, shape, tokens, positions, languages, causal):
 def loss_sum(p, shape, batch, causal):
     """Sum of cross-entropies over the batch's targets, sequence by sequence."""
     total = 0
-    for start, end in zip(batch["offsets"], batch["offsets"][1:]):
+    prefix = "decoder." if "source" in batch else ""
+    for sequence, (start, end) in enumerate(zip(batch["offsets"], batch["offsets"][1:])):
         rows = [row for row in batch["indices"] if start <= row < end]
         if not rows:
             continue
         part = slice(start, end)
-        x = trunk(p, shape, batch["tokens"][part], batch["positions"][part], batch["languages"][part], causal)
+        source = None
+        if prefix:
+            b = batch["source"]
+            of = slice(*b["offsets"][sequence:sequence + 2])
+            source = trunk(p, shape, b["tokens"][of], b["positions"][of], b["languages"][of], False)
+        x = trunk(p, shape, batch["tokens"][part], batch["positions"][part], batch["languages"][part], causal, prefix,
+                  source)
         labels = torch.tensor([batch["labels"][batch["indices"].index(row)] for row in rows])
-        logits = F.linear(x[[row - start for row in rows]], p["embeddings.token"], p["output.bias"])
+        logits = F.linear(x[[row - start for row in rows]], p[prefix + "embeddings.token"], p[prefix + "output.bias"])
         total = total + F.cross_entropy(logits, labels, reduction="sum")
     return total
 
@@ -107,8 +136,16 @@ def batch(shape, lengths, share, parts=1):
                 offsets=offsets, indices=indices, labels=labels)
 
 
+def pairs(shape, source_lengths, lengths):
+    """Sentences with their sources, next tokens to be predicted."""
+    b = batch(shape, lengths, 1.0)
+    b["source"] = batch(shape, source_lengths, 1.0)
+    return b
+
+
 def numbers(b):
-    return {key: value.tolist() if torch.is_tensor(value) else value for key, value in b.items()}
+    plain = lambda value: value.tolist() if torch.is_tensor(value) else numbers(value) if isinstance(value, dict) else value
+    return {key: plain(value) for key, value in b.items()}
 
 
 def write(name, shape, batches, causal, steps=0):
@@ -146,3 +183,7 @@ write("odd", odd, [batch(odd, [1], 1.0), batch(odd, [5, 3], 0.7)], False)
 long = shape(1, 8, 1, 8, 70, True, 50, 2)
 write("long", long, [batch(long, [70, 3, 61, 70, 1, 44, 33], 0.9)], False)
 write("steps", tiny, [batch(tiny, [12, 8, 10], 0.4) for _ in range(4)], False, steps=20)
+# A decoder over an encoder; two batches whose gradients add up, as of auto-encoding and back-translation in one step.
+translating = shape(2, 16, 2, 32, 12, True, 37, 3, decoder=True)
+write("translation", translating, [pairs(translating, [12, 1, 5, 7], [3, 9, 1, 12]), pairs(translating, [4, 6], [5, 2])], True)
+write("translation_steps", translating, [pairs(translating, [12, 8, 10], [7, 11, 3]) for _ in range(4)], True, steps=20)

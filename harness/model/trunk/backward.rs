@@ -2,8 +2,11 @@
 
 use std::ops::Range;
 
-use super::{Activations, Context, LayerActivations, Part, Scratch, Shard, Site};
-use crate::kernels::attention;
+use super::{
+    Activations, Clock, Context, LayerActivations, Part, Scratch, Shard, Site, Source,
+    SourceActivations,
+};
+use crate::kernels::attention::{self, OperandGradients, Operands};
 use crate::kernels::buffer::Buffer;
 use crate::kernels::embedding::NormaliseEmbeddingsBackward;
 use crate::kernels::gelu::GeluBackward;
@@ -11,105 +14,68 @@ use crate::kernels::lanes::vectorised;
 use crate::kernels::matmul::{Matrix, Precision, Write, packed_length};
 use crate::kernels::normalise::{AddInto, ColumnSums, NormaliseResidualBackward};
 use crate::kernels::vocabulary::{self, LossSum};
-use crate::model::layout::{Layout, Linear};
+use crate::model::layout::{Block, Linear, Side, SourceAttention};
 use crate::model::tickets::{Lent, Tickets};
 use crate::model::trainable::Trainable;
-use crate::model::weights::{Product, Weights};
+use crate::model::weights::Weights;
 
-/// Blocks of the gradient as [`Tickets`] count them.
-pub fn gradient_blocks(layout: &Layout) -> Vec<Range<usize>> {
-    let mut blocks = vec![
-        layout.output_block.clone(),
-        layout.embedding_norm_block.clone(),
-    ];
-    for layer in &layout.layers {
-        blocks.push(layer.attention_block.clone());
-        blocks.push(layer.feed_forward_block.clone());
+/// The gradient in a linear layer's output, with the way back to its input and its weight.
+struct LinearBackward<'a> {
+    precision: Precision,
+    tokens: usize,
+    linear: &'a Linear,
+    output_gradient: &'a [f32],
+}
+
+impl LinearBackward<'_> {
+    /// input_gradient (+)= output_gradient . weight
+    fn apply(&self, weights: &Weights, input_gradient: &mut [f32], write: Write) {
+        let Linear {
+            inputs, outputs, ..
+        } = *self.linear;
+        self.precision.multiply(
+            self.tokens,
+            outputs,
+            inputs,
+            Matrix::rows(self.output_gradient, outputs),
+            weights.panels(self.linear),
+            input_gradient,
+            inputs,
+            write,
+        );
     }
-    blocks
+
+    /// Packs the layer's inputs for [`LinearBackward::add_weight_gradient`].
+    fn pack(&self, input: &[f32], panels: &mut Buffer) {
+        let width = self.linear.inputs;
+        panels.resize(packed_length(self.tokens, width));
+        self.precision
+            .pack(Matrix::rows(input, width), self.tokens, width, panels);
+    }
+
+    /// weight gradient += output_gradient^T . input; bias gradient += `bias`.
+    fn add_weight_gradient(&self, input_panels: &[f32], bias: &[f32], lent: &mut Lent) {
+        let Linear {
+            inputs, outputs, ..
+        } = *self.linear;
+        self.precision.multiply(
+            outputs,
+            self.tokens,
+            inputs,
+            Matrix::columns(self.output_gradient, outputs),
+            input_panels,
+            lent.at(&self.linear.weight),
+            inputs,
+            Write::Add,
+        );
+        add(lent, &self.linear.bias, bias);
+    }
 }
 
-const OUTPUT_BLOCK: usize = 0;
-const EMBEDDING_BLOCK: usize = 1;
-
-fn attention_block(layer: usize) -> usize {
-    2 + 2 * layer
-}
-
-fn feed_forward_block(layer: usize) -> usize {
-    3 + 2 * layer
-}
-
-/// input_gradient (+)= output_gradient . weight
-fn apply_backward(
-    precision: Precision,
-    tokens: usize,
-    linear: &Linear,
-    output_gradient: &[f32],
-    panels: &[f32],
-    input_gradient: &mut [f32],
-    write: Write,
-) {
-    let Linear {
-        inputs, outputs, ..
-    } = *linear;
-    let left = Matrix::rows(output_gradient, outputs);
-    precision.multiply(
-        tokens,
-        outputs,
-        inputs,
-        left,
-        panels,
-        input_gradient,
-        inputs,
-        write,
-    );
-}
-
-/// Packs a linear layer's inputs for [`add_weight_gradient`].
-fn pack_inputs(
-    precision: Precision,
-    tokens: usize,
-    linear: &Linear,
-    input: &[f32],
-    panels: &mut Buffer,
-) {
-    panels.resize(packed_length(tokens, linear.inputs));
-    precision.pack(
-        Matrix::rows(input, linear.inputs),
-        tokens,
-        linear.inputs,
-        panels,
-    );
-}
-
-/// weight gradient += output_gradient^T . input; bias gradient += `bias`.
-fn add_weight_gradient(
-    precision: Precision,
-    tokens: usize,
-    linear: &Linear,
-    output_gradient: &[f32],
-    input_panels: &[f32],
-    bias: &[f32],
-    lent: &mut Lent,
-) {
-    let Linear {
-        inputs, outputs, ..
-    } = *linear;
-    let left = Matrix::columns(output_gradient, outputs);
-    precision.multiply(
-        outputs,
-        tokens,
-        inputs,
-        left,
-        input_panels,
-        lent.at(&linear.weight),
-        inputs,
-        Write::Add,
-    );
+fn add(lent: &mut Lent, range: &Range<usize>, gradient: &[f32]) {
     vectorised(AddInto {
-        target: lent.at(&linear.bias),
-        source: bias,
+        target: lent.at(range),
+        source: gradient,
     });
 }
 
@@ -125,8 +91,23 @@ pub struct Backward<'a> {
     pub trainable: &'a Trainable,
 }
 
+impl<'a> Backward<'a> {
+    /// Waits for the shards before and takes the block.
+    fn lend(&self, block: &Block, clock: &mut Clock) -> Lent<'a> {
+        let lent = self.tickets.wait(block.number, self.turn);
+        clock.lap(Part::Waiting);
+        lent
+    }
+
+    /// Whether gradients have to reach the states that a decoder attends to.
+    fn reaches_source(&self) -> bool {
+        self.trainable.reach(Side::Encoder).any
+    }
+}
+
 /// Cross-entropy of the shard's targets (`indices` count from the shard's first row). With `backward`, adds the
-/// output layer's gradients times `weight` and leaves the states' gradient in `scratch` for [`backward`].
+/// output layer's gradients times `weight` and leaves the states' gradient in `scratch` for [`backward`]. Of a stack without
+/// an output layer the loss is that of no targets.
 pub fn language_model_loss(
     context: &Context,
     states: &[f32],
@@ -136,7 +117,9 @@ pub fn language_model_loss(
     scratch: &mut Scratch,
 ) -> LossSum {
     let hidden = context.shape.settings.hidden;
-    let output = context.output();
+    let (Some(output), Some(layer)) = (context.output(), &context.stack.output) else {
+        return LossSum::default();
+    };
     let indices: Vec<usize> = indices.collect();
     scratch.target_states.resize(labels.len() * hidden);
     scratch.target_gradient.resize(labels.len() * hidden);
@@ -162,14 +145,11 @@ pub fn language_model_loss(
             let gradient = &mut scratch.target_gradient[range];
             vocabulary::states_gradient(output, labels.len(), gradient, &mut scratch.vocabulary);
             scratch.clock.lap(Part::Vocabulary);
-            if !backward.trainable.block(OUTPUT_BLOCK) {
+            if !backward.trainable.block(&layer.block) {
                 continue;
             }
-            let lent =
-                lent.get_or_insert_with(|| backward.tickets.wait(OUTPUT_BLOCK, backward.turn));
-            scratch.clock.lap(Part::Waiting);
-            let (table, bias) = lent
-                .split_at_mut(context.layout.output_bias.start - context.layout.output_block.start);
+            let lent = lent.get_or_insert_with(|| backward.lend(&layer.block, &mut scratch.clock));
+            let (table, bias) = lent.split_at_mut(layer.bias.start - layer.block.range.start);
             vocabulary::add_table_gradient(
                 output,
                 states,
@@ -181,9 +161,9 @@ pub fn language_model_loss(
         }
     }
     if let Some((backward, _)) = backward {
-        if backward.trainable.block(OUTPUT_BLOCK) {
+        if backward.trainable.block(&layer.block) {
             // A shard without targets passes its turn on.
-            drop(lent.unwrap_or_else(|| backward.tickets.wait(OUTPUT_BLOCK, backward.turn)));
+            drop(lent.unwrap_or_else(|| backward.lend(&layer.block, &mut scratch.clock)));
         }
         scratch.gradient.clear_to(states.len());
         for (row, &index) in scratch.target_gradient.chunks_exact(hidden).zip(&indices) {
@@ -205,9 +185,16 @@ pub fn start_gradient(gradient: Option<&[f32]>, length: usize, scratch: &mut Scr
     }
 }
 
+/// Makes the gradient that a decoder's [`backward`] has gathered for the source's states the one that the encoder's starts
+/// from.
+pub fn start_source_gradient(scratch: &mut Scratch) {
+    std::mem::swap(&mut scratch.gradient, &mut scratch.source_gradient);
+}
+
 /// Goes back from the states after `backward.depth` layers to the embeddings: adds all trained parameters' gradients, and
 /// writes that of the summed embeddings to `embedding_gradient` [tokens, hidden]. `tap(depth)` is a gradient that enters there.
-/// Where embeddings and lower layers are frozen, it ends above them and leaves `embedding_gradient` as it is.
+/// Where embeddings and lower layers are frozen, it ends above them and leaves `embedding_gradient` as it is. A decoder's
+/// leaves the gradient of the source's states for [`start_source_gradient`].
 pub fn backward<'t>(
     context: &Context,
     shard: &Shard,
@@ -218,21 +205,33 @@ pub fn backward<'t>(
     scratch: &mut Scratch,
 ) {
     scratch.clock.start();
-    for layer in (backward.trainable.lowest_layer()..backward.depth).rev() {
-        let (input, kept) = (activations.states(layer), &activations.layers[layer]);
-        feed_forward_backward(context, shard, layer, kept, backward, scratch);
-        attention_backward(context, shard, layer, input, kept, backward, scratch);
-        if let Some(gradient) = tap(layer) {
+    if let Some(source) = shard.source
+        && backward.reaches_source()
+    {
+        scratch.source_gradient.clear_to(source.states.len());
+    }
+    let reach = backward.trainable.reach(context.side);
+    for index in (reach.lowest_layer..backward.depth).rev() {
+        let (input, kept) = (activations.states(index), &activations.layers[index]);
+        feed_forward_backward(context, shard, index, kept, backward, scratch);
+        let layer = &context.stack.layers[index];
+        if let (Some(layer), Some(source)) = (&layer.source_attention, shard.source) {
+            source_attention_backward(
+                context, shard, source, layer, index, kept, backward, scratch,
+            );
+        }
+        attention_backward(context, shard, index, input, kept, backward, scratch);
+        if let Some(gradient) = tap(index) {
             vectorised(AddInto {
                 target: &mut scratch.gradient,
                 source: gradient,
             });
         }
     }
-    if !backward.trainable.reaches_embeddings() {
+    if !reach.embeddings {
         return;
     }
-    let norm = &context.layout.embedding_norm;
+    let norm = &context.stack.embedding_norm;
     let hidden = context.shape.settings.hidden;
     scratch.scale.resize(hidden);
     scratch.shift.resize(hidden);
@@ -248,19 +247,12 @@ pub fn backward<'t>(
         shift_gradient: &mut scratch.shift,
     });
     scratch.clock.lap(Part::Embeddings);
-    let mut lent = backward.tickets.wait(EMBEDDING_BLOCK, backward.turn);
-    scratch.clock.lap(Part::Waiting);
-    vectorised(AddInto {
-        target: lent.at(&norm.scale),
-        source: &scratch.scale,
-    });
-    vectorised(AddInto {
-        target: lent.at(&norm.shift),
-        source: &scratch.shift,
-    });
+    let mut lent = backward.lend(&context.stack.embedding_block, &mut scratch.clock);
+    add(&mut lent, &norm.scale, &scratch.scale);
+    add(&mut lent, &norm.shift, &scratch.shift);
 }
 
-/// `scratch.gradient`: from the layer's output to the states between its blocks.
+/// `scratch.gradient`: from the layer's output to the states before its feed-forward block.
 fn feed_forward_backward(
     context: &Context,
     shard: &Shard,
@@ -271,7 +263,7 @@ fn feed_forward_backward(
 ) {
     let settings = &context.shape.settings;
     let (hidden, wide, tokens) = (settings.hidden, settings.feed_forward, shard.rows().len());
-    let layer = &context.layout.layers[index];
+    let layer = &context.stack.layers[index];
     scratch.update.resize(tokens * hidden);
     scratch.wide.resize(tokens * wide);
     scratch.inner_bias.resize(wide);
@@ -291,16 +283,9 @@ fn feed_forward_backward(
         shift_gradient: &mut scratch.shift,
     });
     scratch.clock.lap(Part::Normalisation);
-    let panels = backward.weights.panels(index, Product::Outer);
-    apply_backward(
-        context.precision,
-        tokens,
-        &layer.outer,
-        &scratch.update,
-        panels,
-        &mut scratch.wide,
-        Write::Replace,
-    );
+    context
+        .linear_backward(tokens, &layer.outer, &scratch.update)
+        .apply(backward.weights, &mut scratch.wide, Write::Replace);
     scratch.clock.lap(Part::Linear);
     vectorised(GeluBackward {
         gradient: &mut scratch.wide,
@@ -308,79 +293,125 @@ fn feed_forward_backward(
         bias_gradient: &mut scratch.inner_bias,
     });
     scratch.clock.lap(Part::Activation);
-    let panels = backward.weights.panels(index, Product::Inner);
-    apply_backward(
-        context.precision,
-        tokens,
-        &layer.inner,
-        &scratch.wide,
-        panels,
-        &mut scratch.gradient,
-        Write::Add,
-    );
+    context
+        .linear_backward(tokens, &layer.inner, &scratch.wide)
+        .apply(backward.weights, &mut scratch.gradient, Write::Add);
     scratch.clock.lap(Part::Linear);
-    if !backward.trainable.block(feed_forward_block(index)) {
+    if !backward.trainable.block(&layer.feed_forward_block) {
         return;
     }
-    pack_inputs(
-        context.precision,
-        tokens,
-        &layer.outer,
-        &kept.inner,
-        &mut scratch.first_panels,
-    );
-    pack_inputs(
-        context.precision,
-        tokens,
-        &layer.inner,
-        &kept.middle,
-        &mut scratch.second_panels,
-    );
+    let middle = match layer.source_attention {
+        Some(_) => &kept.source.middle,
+        None => &kept.middle,
+    };
+    let outer = context.linear_backward(tokens, &layer.outer, &scratch.update);
+    let inner = context.linear_backward(tokens, &layer.inner, &scratch.wide);
+    outer.pack(&kept.inner, &mut scratch.first_panels);
+    inner.pack(middle, &mut scratch.second_panels);
     scratch.clock.lap(Part::WeightGradients);
-    let mut lent = backward
-        .tickets
-        .wait(feed_forward_block(index), backward.turn);
-    scratch.clock.lap(Part::Waiting);
-    let norm = &layer.feed_forward_norm;
-    vectorised(AddInto {
-        target: lent.at(&norm.scale),
-        source: &scratch.scale,
-    });
-    vectorised(AddInto {
-        target: lent.at(&norm.shift),
-        source: &scratch.shift,
-    });
-    let Scratch {
-        update,
-        wide,
-        first_panels,
-        second_panels,
-        inner_bias,
-        outer_bias,
-        ..
-    } = scratch;
-    add_weight_gradient(
-        context.precision,
-        tokens,
-        &layer.outer,
-        update,
-        first_panels,
-        outer_bias,
-        &mut lent,
-    );
-    add_weight_gradient(
-        context.precision,
-        tokens,
-        &layer.inner,
-        wide,
-        second_panels,
-        inner_bias,
-        &mut lent,
-    );
+    let mut lent = backward.lend(&layer.feed_forward_block, &mut scratch.clock);
+    add(&mut lent, &layer.feed_forward_norm.scale, &scratch.scale);
+    add(&mut lent, &layer.feed_forward_norm.shift, &scratch.shift);
+    outer.add_weight_gradient(&scratch.first_panels, &scratch.outer_bias, &mut lent);
+    inner.add_weight_gradient(&scratch.second_panels, &scratch.inner_bias, &mut lent);
     scratch.clock.lap(Part::WeightGradients);
 }
 
-/// `scratch.gradient`: from the states between the layer's blocks to its input.
+/// `scratch.gradient`: from the states after attention over the source to those before; `scratch.source_gradient` gathers
+/// that of the source's states.
+#[allow(clippy::too_many_arguments)]
+fn source_attention_backward(
+    context: &Context,
+    shard: &Shard,
+    source: Source,
+    layer: &SourceAttention,
+    index: usize,
+    kept: &LayerActivations,
+    backward: &Backward,
+    scratch: &mut Scratch,
+) {
+    let (hidden, tokens) = (context.shape.settings.hidden, shard.rows().len());
+    let source_tokens = source.states.len() / hidden;
+    let SourceActivations {
+        query,
+        key_value,
+        probabilities,
+        context: attended,
+        normalised,
+        inverse,
+        ..
+    } = &kept.source;
+    vectorised(NormaliseResidualBackward {
+        gradient: &mut scratch.gradient,
+        normalised,
+        inverse,
+        dropout: context.dropout(Site::SourceAttention(index)),
+        first_row: shard.first_row(),
+        scale: context.of(&layer.norm.scale),
+        update_gradient: &mut scratch.update,
+        bias_gradient: &mut scratch.outer_bias,
+        scale_gradient: &mut scratch.scale,
+        shift_gradient: &mut scratch.shift,
+    });
+    scratch.clock.lap(Part::Normalisation);
+    scratch.target_gradient.resize(tokens * hidden);
+    context
+        .linear_backward(tokens, &layer.output, &scratch.update)
+        .apply(
+            backward.weights,
+            &mut scratch.target_gradient,
+            Write::Replace,
+        );
+    scratch.clock.lap(Part::Linear);
+    scratch.query_gradient.resize(tokens * hidden);
+    scratch.wide.resize(source_tokens * 2 * hidden);
+    attention::backward(
+        context.source_attention(shard, source, index),
+        Operands::Source { query, key_value },
+        probabilities,
+        &scratch.target_gradient,
+        OperandGradients::Source {
+            query: &mut scratch.query_gradient,
+            key_value: &mut scratch.wide,
+        },
+        &mut scratch.attention,
+    );
+    scratch.clock.lap(Part::Attention);
+    scratch.query_bias.resize(hidden);
+    scratch.inner_bias.resize(2 * hidden);
+    vectorised(ColumnSums {
+        values: &scratch.query_gradient,
+        sums: &mut scratch.query_bias,
+    });
+    vectorised(ColumnSums {
+        values: &scratch.wide,
+        sums: &mut scratch.inner_bias,
+    });
+    let of_query = context.linear_backward(tokens, &layer.query, &scratch.query_gradient);
+    let of_key_value = context.linear_backward(source_tokens, &layer.key_value, &scratch.wide);
+    of_query.apply(backward.weights, &mut scratch.gradient, Write::Add);
+    if backward.reaches_source() {
+        of_key_value.apply(backward.weights, &mut scratch.source_gradient, Write::Add);
+    }
+    scratch.clock.lap(Part::Linear);
+    if !backward.trainable.block(&layer.block) {
+        return;
+    }
+    let of_output = context.linear_backward(tokens, &layer.output, &scratch.update);
+    of_output.pack(attended, &mut scratch.first_panels);
+    of_query.pack(&kept.middle, &mut scratch.second_panels);
+    of_key_value.pack(source.states, &mut scratch.third_panels);
+    scratch.clock.lap(Part::WeightGradients);
+    let mut lent = backward.lend(&layer.block, &mut scratch.clock);
+    add(&mut lent, &layer.norm.scale, &scratch.scale);
+    add(&mut lent, &layer.norm.shift, &scratch.shift);
+    of_output.add_weight_gradient(&scratch.first_panels, &scratch.outer_bias, &mut lent);
+    of_query.add_weight_gradient(&scratch.second_panels, &scratch.query_bias, &mut lent);
+    of_key_value.add_weight_gradient(&scratch.third_panels, &scratch.inner_bias, &mut lent);
+    scratch.clock.lap(Part::WeightGradients);
+}
+
+/// `scratch.gradient`: from the states after self-attention to the layer's input.
 fn attention_backward(
     context: &Context,
     shard: &Shard,
@@ -391,7 +422,7 @@ fn attention_backward(
     scratch: &mut Scratch,
 ) {
     let (hidden, tokens) = (context.shape.settings.hidden, shard.rows().len());
-    let layer = &context.layout.layers[index];
+    let layer = &context.stack.layers[index];
     scratch.wide.resize(tokens * 3 * hidden);
     scratch.inner_bias.resize(3 * hidden);
     vectorised(NormaliseResidualBackward {
@@ -407,24 +438,21 @@ fn attention_backward(
         shift_gradient: &mut scratch.shift,
     });
     scratch.clock.lap(Part::Normalisation);
-    let panels = backward.weights.panels(index, Product::AttentionOutput);
     scratch.target_gradient.resize(tokens * hidden);
-    apply_backward(
-        context.precision,
-        tokens,
-        &layer.attention_output,
-        &scratch.update,
-        panels,
-        &mut scratch.target_gradient,
-        Write::Replace,
-    );
+    context
+        .linear_backward(tokens, &layer.attention_output, &scratch.update)
+        .apply(
+            backward.weights,
+            &mut scratch.target_gradient,
+            Write::Replace,
+        );
     scratch.clock.lap(Part::Linear);
     attention::backward(
         context.attention(shard, index),
-        &kept.projected,
+        Operands::Own(&kept.projected),
         &kept.probabilities,
         &scratch.target_gradient,
-        &mut scratch.wide,
+        OperandGradients::Own(&mut scratch.wide),
         &mut scratch.attention,
     );
     scratch.clock.lap(Part::Attention);
@@ -432,72 +460,36 @@ fn attention_backward(
         values: &scratch.wide,
         sums: &mut scratch.inner_bias,
     });
-    let panels = backward.weights.panels(index, Product::Projection);
-    apply_backward(
-        context.precision,
-        tokens,
-        &layer.projection,
-        &scratch.wide,
-        panels,
-        &mut scratch.gradient,
-        Write::Add,
-    );
+    let projection = context.linear_backward(tokens, &layer.projection, &scratch.wide);
+    projection.apply(backward.weights, &mut scratch.gradient, Write::Add);
     scratch.clock.lap(Part::Linear);
-    if !backward.trainable.block(attention_block(index)) {
+    if !backward.trainable.block(&layer.attention_block) {
         return;
     }
-    pack_inputs(
-        context.precision,
-        tokens,
-        &layer.attention_output,
-        &kept.context,
-        &mut scratch.first_panels,
-    );
-    pack_inputs(
-        context.precision,
-        tokens,
-        &layer.projection,
-        input,
-        &mut scratch.second_panels,
-    );
+    let output = context.linear_backward(tokens, &layer.attention_output, &scratch.update);
+    output.pack(&kept.context, &mut scratch.first_panels);
+    projection.pack(input, &mut scratch.second_panels);
     scratch.clock.lap(Part::WeightGradients);
-    let mut lent = backward.tickets.wait(attention_block(index), backward.turn);
-    scratch.clock.lap(Part::Waiting);
-    let norm = &layer.attention_norm;
-    vectorised(AddInto {
-        target: lent.at(&norm.scale),
-        source: &scratch.scale,
-    });
-    vectorised(AddInto {
-        target: lent.at(&norm.shift),
-        source: &scratch.shift,
-    });
-    let Scratch {
-        update,
-        wide,
-        first_panels,
-        second_panels,
-        inner_bias,
-        outer_bias,
-        ..
-    } = scratch;
-    add_weight_gradient(
-        context.precision,
-        tokens,
-        &layer.attention_output,
-        update,
-        first_panels,
-        outer_bias,
-        &mut lent,
-    );
-    add_weight_gradient(
-        context.precision,
-        tokens,
-        &layer.projection,
-        wide,
-        second_panels,
-        inner_bias,
-        &mut lent,
-    );
+    let mut lent = backward.lend(&layer.attention_block, &mut scratch.clock);
+    add(&mut lent, &layer.attention_norm.scale, &scratch.scale);
+    add(&mut lent, &layer.attention_norm.shift, &scratch.shift);
+    output.add_weight_gradient(&scratch.first_panels, &scratch.outer_bias, &mut lent);
+    projection.add_weight_gradient(&scratch.second_panels, &scratch.inner_bias, &mut lent);
     scratch.clock.lap(Part::WeightGradients);
+}
+
+impl Context<'_> {
+    fn linear_backward<'a>(
+        &self,
+        tokens: usize,
+        linear: &'a Linear,
+        output_gradient: &'a [f32],
+    ) -> LinearBackward<'a> {
+        LinearBackward {
+            precision: self.precision,
+            tokens,
+            linear,
+            output_gradient,
+        }
+    }
 }

@@ -1,19 +1,24 @@
-//! One shard through the trunk: embeddings, then post-norm transformer layers (Lample and Conneau 2019; Vaswani
-//! et al. 2017). Here what passes share and keep, and the forward; the backward is written out in `backward`.
+//! One shard through a stack of the trunk: embeddings, then post-norm transformer layers (Lample and Conneau 2019;
+//! Vaswani et al. 2017). Here what passes share and keep, and the forward; the backward is written out in `backward`.
+//! A decoder's layers attend to the states that the encoder has left for the same sequences of another batch.
 
 mod backward;
 mod clock;
+mod step;
 
-pub use backward::{Backward, backward, gradient_blocks, language_model_loss, start_gradient};
+pub use backward::{
+    Backward, backward, language_model_loss, start_gradient, start_source_gradient,
+};
 pub use clock::{Clock, Part};
+pub use step::{Caches, Next, StepScratch, source_caches, step};
 
 use std::ops::Range;
 
 use super::batch::{Batch, Direction};
-use super::layout::{Layout, Linear};
+use super::layout::{Layer, Linear, Norm, Side, SourceAttention, Stack};
 use super::settings::Shape;
-use super::weights::{Product, Weights};
-use crate::kernels::attention::{self, Attention, AttentionScratch};
+use super::weights::Weights;
+use crate::kernels::attention::{self, Attention, AttentionScratch, Operands};
 use crate::kernels::buffer::Buffer;
 use crate::kernels::dropout::Dropout;
 use crate::kernels::embedding::{Lookup, NormaliseEmbeddings};
@@ -27,7 +32,8 @@ use crate::kernels::vocabulary::{Output, VocabularyScratch};
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     pub shape: &'a Shape,
-    pub layout: &'a Layout,
+    pub side: Side,
+    pub stack: &'a Stack,
     pub values: &'a [f32],
     pub forward_weights: &'a Weights,
     pub direction: Direction,
@@ -51,6 +57,17 @@ pub struct Shard<'a> {
     pub sequences: Range<usize>,
     /// Tokens of the step before the batch: dropout names rows by their place in the step.
     pub tokens_before: usize,
+    /// What a decoder's sequences translate.
+    pub source: Option<Source<'a>>,
+}
+
+/// The encoder's last states for the sources of a shard's sequences.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    /// [source tokens, hidden]
+    pub states: &'a [f32],
+    /// As a batch's, from the shard's first sequence to behind its last.
+    pub offsets: &'a [u32],
 }
 
 impl<'a> Shard<'a> {
@@ -59,7 +76,7 @@ impl<'a> Shard<'a> {
         self.offsets()[0] as usize..self.offsets()[self.sequences.len()] as usize
     }
 
-    fn offsets(&self) -> &'a [u32] {
+    pub fn offsets(&self) -> &'a [u32] {
         &self.batch.offsets[self.sequences.start..=self.sequences.end]
     }
 
@@ -75,18 +92,36 @@ enum Site {
     Probabilities(usize),
     Attention(usize),
     FeedForward(usize),
+    SourceProbabilities(usize),
+    SourceAttention(usize),
+}
+
+fn sites_per_layer(side: Side) -> usize {
+    match side {
+        Side::Encoder => 3,
+        Side::Decoder => 5,
+    }
+}
+
+/// Places of dropout in a stack.
+pub fn sites(layers: usize, side: Side) -> usize {
+    1 + sites_per_layer(side) * layers
 }
 
 impl Context<'_> {
     fn dropout(&self, site: Site) -> Option<Dropout> {
         let Stream { key, step, pass } = self.stream?;
         let settings = &self.shape.settings;
+        let of = |layer: usize, place: usize| sites_per_layer(self.side) * layer + place;
         let (rate, number) = match site {
             Site::Embeddings => (settings.dropout, 0),
-            Site::Probabilities(layer) => (settings.attention_dropout, 3 * layer + 1),
-            Site::Attention(layer) => (settings.dropout, 3 * layer + 2),
-            Site::FeedForward(layer) => (settings.dropout, 3 * layer + 3),
+            Site::Probabilities(layer) => (settings.attention_dropout, of(layer, 1)),
+            Site::Attention(layer) => (settings.dropout, of(layer, 2)),
+            Site::FeedForward(layer) => (settings.dropout, of(layer, 3)),
+            Site::SourceProbabilities(layer) => (settings.attention_dropout, of(layer, 4)),
+            Site::SourceAttention(layer) => (settings.dropout, of(layer, 5)),
         };
+        let number = self.stack.first_site + number;
         Dropout::new(rate, key, step, pass, number as u32)
     }
 
@@ -95,10 +130,25 @@ impl Context<'_> {
             hidden: self.shape.settings.hidden,
             heads: self.shape.settings.heads,
             causal: self.direction == Direction::Causal,
-            offsets: shard.offsets(),
+            query_offsets: shard.offsets(),
+            key_offsets: shard.offsets(),
             dropout: self.dropout(Site::Probabilities(layer)),
             first_row: shard.first_row(),
             precision: self.precision,
+        }
+    }
+
+    fn source_attention<'s>(
+        &self,
+        shard: &Shard<'s>,
+        source: Source<'s>,
+        layer: usize,
+    ) -> Attention<'s> {
+        Attention {
+            causal: false,
+            key_offsets: source.offsets,
+            dropout: self.dropout(Site::SourceProbabilities(layer)),
+            ..self.attention(shard, layer)
         }
     }
 
@@ -106,14 +156,14 @@ impl Context<'_> {
         &self.values[range.clone()]
     }
 
-    /// The tied output layer.
-    pub fn output(&self) -> Output<'_> {
-        Output {
-            table: self.of(&self.layout.token),
-            bias: self.of(&self.layout.output_bias),
+    /// The tied output layer, where the stack has one.
+    pub fn output(&self) -> Option<Output<'_>> {
+        Some(Output {
+            table: self.of(&self.stack.token),
+            bias: self.of(&self.stack.output.as_ref()?.bias),
             hidden: self.shape.settings.hidden,
             precision: self.precision,
-        }
+        })
     }
 }
 
@@ -135,13 +185,28 @@ struct LayerActivations {
     context: Buffer,
     attention_normalised: Buffer,
     attention_inverse: Buffer,
-    /// States between attention and feed-forward.
+    /// States after self-attention.
     middle: Buffer,
+    source: SourceActivations,
     /// [tokens, feed_forward]: GELU and its derivative.
     inner: Buffer,
     slopes: Buffer,
     outer_normalised: Buffer,
     outer_inverse: Buffer,
+}
+
+/// What attention over the source leaves; empty in an encoder.
+#[derive(Default)]
+struct SourceActivations {
+    query: Buffer,
+    /// [source tokens, 2 hidden]
+    key_value: Buffer,
+    probabilities: Buffer,
+    context: Buffer,
+    normalised: Buffer,
+    inverse: Buffer,
+    /// States after it.
+    middle: Buffer,
 }
 
 impl Activations {
@@ -184,6 +249,10 @@ pub struct Scratch {
     wide: Buffer,
     first_panels: Buffer,
     second_panels: Buffer,
+    third_panels: Buffer,
+    /// Gradient of a source attention's queries: [tokens, hidden].
+    query_gradient: Buffer,
+    query_bias: Buffer,
     /// Gradients of biases, scales and shifts of one block.
     inner_bias: Buffer,
     outer_bias: Buffer,
@@ -191,10 +260,12 @@ pub struct Scratch {
     shift: Buffer,
     target_states: Buffer,
     target_gradient: Buffer,
+    /// Gradient of the source's states, which all layers of a decoder add to: [source tokens, hidden].
+    source_gradient: Buffer,
     pub clock: Clock,
 }
 
-/// Runs the embeddings and the first `depth` layers.
+/// Runs the embeddings and the first `depth` layers of the context's stack.
 pub fn forward(
     context: &Context,
     shard: &Shard,
@@ -217,22 +288,22 @@ pub fn forward(
     }
     embedding_normalised.resize(tokens * hidden);
     embedding_inverse.resize(tokens);
-    let layout = context.layout;
+    let stack = context.stack;
     let lookup = |table: &Range<usize>, indices| Lookup {
         table: &context.values[table.clone()],
         indices,
     };
     vectorised(NormaliseEmbeddings {
-        token: lookup(&layout.token, &shard.batch.tokens[rows.clone()]),
-        position: lookup(&layout.position, &shard.batch.positions[rows.clone()]),
-        language: layout
+        token: lookup(&stack.token, &shard.batch.tokens[rows.clone()]),
+        position: lookup(&stack.position, &shard.batch.positions[rows.clone()]),
+        language: stack
             .language
             .as_ref()
             .map(|table| lookup(table, &shard.batch.languages[rows.clone()])),
         dropout: context.dropout(Site::Embeddings),
         first_row: shard.first_row(),
-        scale: context.of(&layout.embedding_norm.scale),
-        shift: context.of(&layout.embedding_norm.shift),
+        scale: context.of(&stack.embedding_norm.scale),
+        shift: context.of(&stack.embedding_norm.shift),
         normalised: embedding_normalised,
         inverse: embedding_inverse,
         out: &mut states[0],
@@ -262,79 +333,169 @@ fn layer_forward(
     index: usize,
     input: &[f32],
     kept: &mut LayerActivations,
-    output: &mut [f32],
+    output: &mut Buffer,
+    scratch: &mut Scratch,
+) {
+    let layer = &context.stack.layers[index];
+    attention_forward(context, shard, index, input, kept, scratch);
+    if let (Some(attention), Some(source)) = (&layer.source_attention, shard.source) {
+        let LayerActivations {
+            middle,
+            source: kept,
+            ..
+        } = kept;
+        source_attention_forward(
+            context, shard, source, attention, index, middle, kept, scratch,
+        );
+    }
+    feed_forward_forward(context, shard, layer, index, kept, output, scratch);
+}
+
+/// `kept.middle` = normalised sum of the input and its self-attention.
+fn attention_forward(
+    context: &Context,
+    shard: &Shard,
+    index: usize,
+    input: &[f32],
+    kept: &mut LayerActivations,
     scratch: &mut Scratch,
 ) {
     let settings = &context.shape.settings;
-    let (hidden, wide, tokens) = (settings.hidden, settings.feed_forward, shard.rows().len());
-    let layer = &context.layout.layers[index];
-    let weights = context.forward_weights;
+    let (hidden, tokens) = (settings.hidden, shard.rows().len());
+    let layer = &context.stack.layers[index];
+    let attention = context.attention(shard, index);
     kept.projected.resize(tokens * 3 * hidden);
     kept.probabilities.resize(attention::probabilities_length(
         settings.heads,
-        shard.offsets(),
+        attention.query_offsets,
+        attention.key_offsets,
     ));
     kept.context.resize(tokens * hidden);
-    kept.attention_normalised.resize(tokens * hidden);
-    kept.attention_inverse.resize(tokens);
-    kept.middle.resize(tokens * hidden);
-    kept.inner.resize(tokens * wide);
-    kept.slopes.resize(tokens * wide);
-    kept.outer_normalised.resize(tokens * hidden);
-    kept.outer_inverse.resize(tokens);
-    scratch.update.resize(tokens * hidden);
-
-    let bias = context.of(&layer.projection.bias);
-    for row in kept.projected.chunks_exact_mut(3 * hidden) {
-        row.copy_from_slice(bias);
-    }
-    let panels = weights.panels(index, Product::Projection);
-    context.apply(
-        tokens,
-        &layer.projection,
-        input,
-        panels,
-        &mut kept.projected,
-        Write::Add,
-    );
+    context.project(tokens, &layer.projection, input, &mut kept.projected);
     scratch.clock.lap(Part::Linear);
     attention::forward(
-        context.attention(shard, index),
-        &kept.projected,
+        attention,
+        Operands::Own(&kept.projected),
         &mut kept.probabilities,
         &mut kept.context,
         &mut scratch.attention,
     );
     scratch.clock.lap(Part::Attention);
-    let panels = weights.panels(index, Product::AttentionOutput);
+    scratch.update.resize(tokens * hidden);
     context.apply(
         tokens,
         &layer.attention_output,
         &kept.context,
-        panels,
         &mut scratch.update,
         Write::Replace,
     );
     scratch.clock.lap(Part::Linear);
-    vectorised(NormaliseResidual {
-        residual: input,
-        update: &scratch.update,
-        bias: context.of(&layer.attention_output.bias),
-        dropout: context.dropout(Site::Attention(index)),
-        first_row: shard.first_row(),
-        scale: context.of(&layer.attention_norm.scale),
-        shift: context.of(&layer.attention_norm.shift),
-        normalised: &mut kept.attention_normalised,
-        inverse: &mut kept.attention_inverse,
-        out: &mut kept.middle,
-    });
+    context.normalise(
+        shard,
+        Sum {
+            residual: input,
+            update: &scratch.update,
+            bias: &layer.attention_output.bias,
+            dropout: context.dropout(Site::Attention(index)),
+            norm: &layer.attention_norm,
+        },
+        [
+            &mut kept.attention_normalised,
+            &mut kept.attention_inverse,
+            &mut kept.middle,
+        ],
+    );
     scratch.clock.lap(Part::Normalisation);
-    let panels = weights.panels(index, Product::Inner);
+}
+
+/// `kept.middle` = normalised sum of the input and its attention over the source.
+#[allow(clippy::too_many_arguments)]
+fn source_attention_forward(
+    context: &Context,
+    shard: &Shard,
+    source: Source,
+    layer: &SourceAttention,
+    index: usize,
+    input: &[f32],
+    kept: &mut SourceActivations,
+    scratch: &mut Scratch,
+) {
+    let settings = &context.shape.settings;
+    let (hidden, tokens) = (settings.hidden, shard.rows().len());
+    let source_tokens = source.states.len() / hidden;
+    let attention = context.source_attention(shard, source, index);
+    kept.query.resize(tokens * hidden);
+    kept.key_value.resize(source_tokens * 2 * hidden);
+    kept.probabilities.resize(attention::probabilities_length(
+        settings.heads,
+        attention.query_offsets,
+        attention.key_offsets,
+    ));
+    kept.context.resize(tokens * hidden);
+    context.project(tokens, &layer.query, input, &mut kept.query);
+    context.project(
+        source_tokens,
+        &layer.key_value,
+        source.states,
+        &mut kept.key_value,
+    );
+    scratch.clock.lap(Part::Linear);
+    attention::forward(
+        attention,
+        Operands::Source {
+            query: &kept.query,
+            key_value: &kept.key_value,
+        },
+        &mut kept.probabilities,
+        &mut kept.context,
+        &mut scratch.attention,
+    );
+    scratch.clock.lap(Part::Attention);
+    scratch.update.resize(tokens * hidden);
+    context.apply(
+        tokens,
+        &layer.output,
+        &kept.context,
+        &mut scratch.update,
+        Write::Replace,
+    );
+    scratch.clock.lap(Part::Linear);
+    context.normalise(
+        shard,
+        Sum {
+            residual: input,
+            update: &scratch.update,
+            bias: &layer.output.bias,
+            dropout: context.dropout(Site::SourceAttention(index)),
+            norm: &layer.norm,
+        },
+        [&mut kept.normalised, &mut kept.inverse, &mut kept.middle],
+    );
+    scratch.clock.lap(Part::Normalisation);
+}
+
+/// `output` = normalised sum of the attended states and what the feed-forward block makes of them.
+fn feed_forward_forward(
+    context: &Context,
+    shard: &Shard,
+    layer: &Layer,
+    index: usize,
+    kept: &mut LayerActivations,
+    output: &mut Buffer,
+    scratch: &mut Scratch,
+) {
+    let settings = &context.shape.settings;
+    let (hidden, wide, tokens) = (settings.hidden, settings.feed_forward, shard.rows().len());
+    kept.inner.resize(tokens * wide);
+    kept.slopes.resize(tokens * wide);
+    let middle = match layer.source_attention {
+        Some(_) => &kept.source.middle,
+        None => &kept.middle,
+    };
     context.apply(
         tokens,
         &layer.inner,
-        &kept.middle,
-        panels,
+        middle,
         &mut kept.inner,
         Write::Replace,
     );
@@ -345,42 +506,69 @@ fn layer_forward(
         bias: context.of(&layer.inner.bias),
     });
     scratch.clock.lap(Part::Activation);
-    let panels = weights.panels(index, Product::Outer);
+    scratch.update.resize(tokens * hidden);
     context.apply(
         tokens,
         &layer.outer,
         &kept.inner,
-        panels,
         &mut scratch.update,
         Write::Replace,
     );
     scratch.clock.lap(Part::Linear);
-    vectorised(NormaliseResidual {
-        residual: &kept.middle,
-        update: &scratch.update,
-        bias: context.of(&layer.outer.bias),
-        dropout: context.dropout(Site::FeedForward(index)),
-        first_row: shard.first_row(),
-        scale: context.of(&layer.feed_forward_norm.scale),
-        shift: context.of(&layer.feed_forward_norm.shift),
-        normalised: &mut kept.outer_normalised,
-        inverse: &mut kept.outer_inverse,
-        out: output,
-    });
+    context.normalise(
+        shard,
+        Sum {
+            residual: middle,
+            update: &scratch.update,
+            bias: &layer.outer.bias,
+            dropout: context.dropout(Site::FeedForward(index)),
+            norm: &layer.feed_forward_norm,
+        },
+        [&mut kept.outer_normalised, &mut kept.outer_inverse, output],
+    );
     scratch.clock.lap(Part::Normalisation);
 }
 
+/// What a sublayer's normalisation sums.
+struct Sum<'a> {
+    residual: &'a [f32],
+    update: &'a [f32],
+    bias: &'a Range<usize>,
+    dropout: Option<Dropout>,
+    norm: &'a Norm,
+}
+
 impl Context<'_> {
+    /// Into normalised values, inverse deviations, and states, which take their sizes.
+    fn normalise(&self, shard: &Shard, sum: Sum, [normalised, inverse, out]: [&mut Buffer; 3]) {
+        normalised.resize(sum.residual.len());
+        inverse.resize(shard.rows().len());
+        out.resize(sum.residual.len());
+        vectorised(NormaliseResidual {
+            residual: sum.residual,
+            update: sum.update,
+            bias: self.of(sum.bias),
+            dropout: sum.dropout,
+            first_row: shard.first_row(),
+            scale: self.of(&sum.norm.scale),
+            shift: self.of(&sum.norm.shift),
+            normalised,
+            inverse,
+            out,
+        });
+    }
+
+    /// out = input . weight^T + bias
+    fn project(&self, tokens: usize, linear: &Linear, input: &[f32], out: &mut [f32]) {
+        let bias = self.of(&linear.bias);
+        for row in out.chunks_exact_mut(linear.outputs) {
+            row.copy_from_slice(bias);
+        }
+        self.apply(tokens, linear, input, out, Write::Add);
+    }
+
     /// out (+)= input . weight^T
-    fn apply(
-        &self,
-        tokens: usize,
-        linear: &Linear,
-        input: &[f32],
-        panels: &[f32],
-        out: &mut [f32],
-        write: Write,
-    ) {
+    fn apply(&self, tokens: usize, linear: &Linear, input: &[f32], out: &mut [f32], write: Write) {
         let Linear {
             inputs, outputs, ..
         } = *linear;
@@ -389,7 +577,7 @@ impl Context<'_> {
             inputs,
             outputs,
             Matrix::rows(input, inputs),
-            panels,
+            self.forward_weights.panels(linear),
             out,
             outputs,
             write,
