@@ -190,6 +190,7 @@ fn read_pairs(place: &Place, source: &ParallelSource, english: &str, other: &str
         text_pipeline: TextPipeline::None,
         limit: None,
         validation_pairs: 0,
+        used_for: parallel::Use::Training,
         seed: 1,
     };
     place.run("output", &files, &[], |context| {
@@ -665,6 +666,7 @@ fn synthetic_text_is_read_from_its_artifact() {
         text_pipeline: TextPipeline::None,
         limit: None,
         validation_pairs: 0,
+        used_for: parallel::Use::Training,
         seed: 0,
     };
     place
@@ -771,6 +773,7 @@ fn pairs_stay_aligned_when_they_are_split() {
         text_pipeline: TextPipeline::None,
         limit: Some(300),
         validation_pairs: 50,
+        used_for: parallel::Use::Training,
         seed: 3,
     };
     place
@@ -1088,6 +1091,7 @@ fn every_pair_of_real_parallel_text_is_found_from_english() {
             text_pipeline: TextPipeline::Xlm,
             limit: None,
             validation_pairs: 100,
+            used_for: parallel::Use::Training,
             seed: 0,
         };
         let facts = place

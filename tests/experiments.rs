@@ -292,8 +292,10 @@ fn the_ablation_has_the_settings_of_the_studies_that_it_names() {
     ] {
         let ours = settings(&study("initialisation_ablation.yaml", Some(profile)), "mlm");
         let mut theirs = settings(&study(other, Some(other_profile)), "mlm");
-        theirs.finetune.regimes.clone_from(&ours.finetune.regimes);
-        theirs.finetune.regime_languages = BTreeMap::new();
+        if let (Some(theirs), Some(ours)) = (&mut theirs.finetune, &ours.finetune) {
+            theirs.regimes.clone_from(&ours.regimes);
+            theirs.regime_languages = BTreeMap::new();
+        }
         theirs.data.parallel.clear();
         theirs.data.parallel_validation = 0;
         theirs.data.nli.translated_test.clear();

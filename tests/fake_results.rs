@@ -162,9 +162,10 @@ pub fn results(shape: &Shape) -> Results {
     predictions.sort_by(|a, b| a.cell.cmp(&b.cell));
     let manifest = manifest(shape, source, targets.clone(), of_regime);
     Results {
-        scores: score_rows(&manifest.study, &manifest.profile, &predictions),
+        scores: score_rows(&manifest, &predictions, &[]),
         manifest,
         predictions,
+        translations: Vec::new(),
         curves,
     }
 }
@@ -399,5 +400,7 @@ fn manifest(
             "en -> sw".to_string(),
             "XNLI 1.0's machine translation".to_string(),
         )]),
+
+        translation_scores: None,
     }
 }

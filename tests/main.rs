@@ -31,5 +31,7 @@ mod study_files;
 mod synthetic;
 mod tables;
 mod tokenizer;
+mod translation;
 mod translation_engine;
+mod translation_metrics;
 mod xnli;

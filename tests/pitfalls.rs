@@ -137,7 +137,7 @@ fn p09_the_papers_profile_tries_the_learning_rates_that_work() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/xlm_xnli.yaml");
     let study = spec::read(&file, Some("paper")).unwrap();
     for variant in &study.variants {
-        let grid = &variant.settings.finetune.grid;
+        let grid = &variant.settings.finetune.as_ref().unwrap().grid;
         assert_eq!(grid.encoder_learning_rate, [1.25e-6, 2.5e-6, 5e-6]);
         assert_eq!(grid.head_learning_rate, [5e-6, 2.5e-5, 1.25e-4]);
         assert_eq!(grid.batch_size, [4, 8]);

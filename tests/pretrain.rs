@@ -12,7 +12,8 @@ use xlt::kernels::Device;
 use xlt::model::{Model, ModelSettings};
 use xlt::objectives::{LanguagesPerBatch, ObjectiveSettings, PositionSampling, StreamStart};
 use xlt::spec::pretrain::{Precision, PretrainSettings};
-use xlt::stages::pretrain::{self, Metrics, Settings, read_metrics};
+use xlt::stages::metrics::{Metrics, read_metrics};
+use xlt::stages::pretrain::{self, Settings};
 use xlt::stages::{Context, Diverged, Interrupted, Progress, Stop};
 use xlt::training::{AdamSettings, Schedule};
 

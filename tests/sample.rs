@@ -63,6 +63,7 @@ pub fn manifest(pretrain_seeds: &[u64]) -> Manifest {
         statuses: Vec::new(),
         baselines: Vec::new(),
         translations: BTreeMap::new(),
+        translation_scores: None,
     }
 }
 
@@ -102,7 +103,7 @@ pub fn results(
             }
         }
     }
-    Results::new(manifest, predictions, Vec::new())
+    Results::new(manifest, predictions, Vec::new(), Vec::new())
 }
 
 /// Three items per premise, one of each class.

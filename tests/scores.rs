@@ -67,7 +67,7 @@ fn curves() -> Vec<CurvePoint> {
 #[test]
 fn what_is_written_reads_back_the_same() {
     let mut results = sample::results(sample::manifest(&[1, 2, 3]), steady);
-    results = Results::new(results.manifest, results.predictions, curves());
+    results = Results::new(results.manifest, results.predictions, Vec::new(), curves());
     let folder = tempfile::tempdir().unwrap();
     results.write_sources(folder.path()).unwrap();
     assert_eq!(Results::read(folder.path()).unwrap(), results);
@@ -102,6 +102,7 @@ fn counts_are_whole_numbers_and_other_scores_the_shortest_that_read_back() {
     let results = Results::new(
         sample::manifest(&[1]),
         vec![CellPredictions { cell, items }],
+        Vec::new(),
         Vec::new(),
     );
     let text = String::from_utf8(results::scores_csv(&results.scores).unwrap()).unwrap();
@@ -168,7 +169,12 @@ fn fine_tuning_seeds_are_averaged_within_pretraining_seeds() {
     let first_only = Summary::new(&results).estimate(&query("mlm", "zero_shot", "fr"));
     assert_eq!(first_only, None, "a seed without all its runs is not done");
     results.predictions.extend(seconds);
-    let results = Results::new(results.manifest, results.predictions, Vec::new());
+    let results = Results::new(
+        results.manifest,
+        results.predictions,
+        Vec::new(),
+        Vec::new(),
+    );
     let estimate = Summary::new(&results)
         .estimate(&query("mlm", "zero_shot", "fr"))
         .unwrap();
@@ -315,7 +321,7 @@ fn table() -> Table {
         task: "xnli".to_owned(),
         regime: Some("zero_shot".to_owned()),
         select: None,
-        metric: Metric::Accuracy,
+        metric: None,
         paper_rows: None,
         caption: None,
     }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use crate::sample;
-use xlt::metrics::Metric;
 use xlt::report::ReportInput;
 use xlt::report::results::Results;
 use xlt::report::summary::Summary;
@@ -72,7 +71,7 @@ fn table(rows: TableRows, columns: TableColumns) -> Table {
         task: "xnli".to_owned(),
         regime: of_variants.then(|| "zero_shot".to_owned()),
         select: None,
-        metric: Metric::Accuracy,
+        metric: None,
         paper_rows: (columns == TableColumns::Languages).then(|| PaperRows {
             anchor: "xlm_table1_xnli".to_owned(),
             rows: Vec::new(),

@@ -4,6 +4,7 @@ use xlt::kernels::{Device, Precision};
 use xlt::model::{
     Batch, Direction, Encoder, Hypothesis, LanguageModelBatch, Model, Search, Shape, Targets,
 };
+use xlt::objectives::translation::{between_ends, pairs_batch};
 use xlt::random::Random;
 use xlt::training::Trainer;
 
@@ -171,6 +172,64 @@ fn a_decoder_reads_sources_and_nothing_else_does() {
         encoder.translate(&sources, &[1, 1], &search).unwrap().len(),
         2
     );
+}
+
+#[test]
+fn a_model_learns_to_translate_sentences_it_has_not_seen() {
+    let shape = Shape {
+        settings: settings(1, 32, 2, 64, 0.0),
+        vocabulary: 14 + 16,
+        languages: 2,
+        decoder: true,
+    };
+    // Words 14 to 21 of one language are 22 to 29 of the other, the other way round.
+    let source = |random: &mut Random| -> Vec<u32> {
+        let words = 1 + random.below(4);
+        (0..words).map(|_| 14 + random.below(8) as u32).collect()
+    };
+    let translation =
+        |source: &[u32]| -> Vec<u32> { source.iter().rev().map(|word| word + 8).collect() };
+    let mut trainer = Trainer::new(
+        Model::initialise(&shape, 1),
+        &adam(3e-3),
+        1000,
+        &Device::cpu(2),
+        1,
+    )
+    .unwrap();
+    for step in 0..350 {
+        let mut random = Random::new(1, "sentences", step);
+        let sentences: Vec<(Vec<u32>, Vec<u32>)> = (0..32)
+            .map(|_| {
+                let source = source(&mut random);
+                let translation = translation(&source);
+                (source, translation)
+            })
+            .collect();
+        let pairs = sentences
+            .iter()
+            .map(|(from, into)| (from.as_slice(), into.as_slice()));
+        trainer
+            .language_model_step(&[pairs_batch(pairs, (0, 1))])
+            .unwrap();
+    }
+    let mut random = Random::new(2, "sentences", 0);
+    let (mut batch, mut expected) = (Batch::new(), Vec::new());
+    for _ in 0..200 {
+        let source = source(&mut random);
+        batch.push(&between_ends(&source), 0);
+        expected.push(translation(&source));
+    }
+    let found = trainer
+        .encoder()
+        .translate(&batch, &[1; 200], &search(3, 1.0, (1.5, 5)))
+        .unwrap();
+    let right = found
+        .iter()
+        .zip(&expected)
+        .filter(|(found, expected)| found[0].tokens == **expected)
+        .count();
+    assert!(right > 180, "{right} of 200");
 }
 
 // Search

@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
+use super::files::Lines;
 use super::nli;
 
 /// Identity of a sentence: 128 bits of BLAKE3 over its words, so that spacing does not hide a copy. Two of a billion
@@ -46,6 +47,23 @@ impl EvaluationText {
             self.sentences.insert(sentence_key(&example.hypothesis));
             self.pairs
                 .insert(pair_key(&example.premise, &example.hypothesis));
+        }
+        Ok(())
+    }
+
+    /// Adds both sides of the test pairs of a folder: the lines of its files `test.*`.
+    pub fn add_test_pairs(&mut self, folder: &Path) -> Result<()> {
+        let listed = std::fs::read_dir(folder)
+            .with_context(|| format!("cannot list {}", folder.display()))?;
+        for entry in listed {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            if name.is_some_and(|name| name.starts_with("test.")) {
+                let mut lines = Lines::open(&path)?;
+                while let Some(line) = lines.next_line()? {
+                    self.sentences.insert(sentence_key(line));
+                }
+            }
         }
         Ok(())
     }

@@ -19,6 +19,7 @@
 //! `tests/statistics.rs`, which measures it).
 
 use std::collections::BTreeMap;
+use std::ops::{AddAssign, SubAssign};
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
@@ -58,15 +59,23 @@ pub struct Spread {
 
 /// A metric of clusters (premise, counts), sorted by premise.
 pub fn score(metric: Metric, clusters: &[(u32, Confusion)]) -> Score {
-    let mut total = Confusion::default();
+    score_of(clusters, |counts| metric.percent(counts))
+}
+
+/// As [`score`], of any counts that add up, such as those of sentences that were translated.
+pub fn score_of<C>(clusters: &[(u32, C)], percent: impl Fn(&C) -> f64) -> Score
+where
+    C: Copy + Default + for<'a> AddAssign<&'a C> + for<'a> SubAssign<&'a C>,
+{
+    let mut total = C::default();
     for (_, counts) in clusters {
         total += counts;
     }
-    let value = metric.percent(&total);
-    let without = |counts: &Confusion| {
+    let value = percent(&total);
+    let without = |counts: &C| {
         let mut rest = total;
         rest -= counts;
-        value - metric.percent(&rest)
+        value - percent(&rest)
     };
     let influence = clusters
         .iter()

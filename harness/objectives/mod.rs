@@ -14,6 +14,7 @@ pub mod masked_lm;
 pub mod masking;
 pub mod streams;
 pub mod text;
+pub mod translation;
 pub mod translation_lm;
 
 use anyhow::Result;

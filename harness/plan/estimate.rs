@@ -3,8 +3,10 @@
 use serde::Serialize;
 
 use crate::model::Shape;
+use crate::spec::finetune::FinetuneSettings;
 use crate::spec::pretrain::PretrainSettings;
 use crate::spec::settings::Settings;
+use crate::spec::translation::TranslationSettings;
 
 /// Mean tokens of an XNLI pair with three `</s>`: 43 were measured with 8,000 BPE entries on English; an estimate elsewhere.
 const TOKENS_PER_PAIR: u64 = 43;
@@ -41,9 +43,26 @@ pub fn pretraining(settings: &Settings, pretrain: &PretrainSettings) -> Estimate
     }
 }
 
-pub fn finetuning(settings: &Settings) -> Estimate {
+/// Back-translation also searches: about as much as another forward of both sides, token by token. It is counted as one.
+pub fn translating(settings: &Settings, translation: &TranslationSettings) -> Estimate {
+    let train = &translation.train;
+    let shape = Shape {
+        decoder: true,
+        ..shape(settings)
+    };
+    // Sources are about as long as targets.
+    let tokens = 2 * train.updates * train.tokens_per_batch as u64;
+    let length = train.maximum_length.min(TOKENS_PER_PAIR as usize);
+    Estimate {
+        parameters: shape.parameters() as u64,
+        tokens,
+        floating_point_operations: tokens as f64 * shape.training_flops_per_token(length, 0.5),
+        peak_memory_bytes: shape.training_bytes(2 * train.tokens_per_batch),
+    }
+}
+
+pub fn finetuning(settings: &Settings, finetune: &FinetuneSettings) -> Estimate {
     let shape = shape(settings);
-    let finetune = &settings.finetune;
     let tokens = finetune.epochs * finetune.examples_per_epoch * TOKENS_PER_PAIR;
     let largest_batch = finetune.grid.batch_size.iter().max().copied().unwrap_or(1);
     Estimate {

@@ -67,6 +67,7 @@ pub struct Plan {
     pub jobs: Vec<Job>,
     pub runs: Vec<Run>,
     pub pretrainings: Vec<Pretraining>,
+    pub translation_runs: Vec<TranslationRun>,
     /// Of the text baselines.
     pub baselines: Option<Fingerprint>,
     /// Sources of data by name, with the files that were hashed.
@@ -102,7 +103,17 @@ pub struct CellName {
     pub selection: String,
 }
 
+/// One translation model, and the artifact with the counts of what it translated.
 #[derive(Debug, Clone)]
+pub struct TranslationRun {
+    pub variant: String,
+    pub pretrain_seed: u64,
+    pub finetune_seed: u64,
+    pub training: Fingerprint,
+    pub evaluation: Fingerprint,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pretraining {
     pub variant: String,
     pub seed: u64,

@@ -76,9 +76,9 @@ pub fn settings_match(manifest: &Manifest, settings_fingerprint: &str, run: &str
 /// `scores.csv` and `scores.parquet` against the predictions.
 fn source_differences(folder: &Path, results: &Results, run: &str) -> Result<Vec<Stale>> {
     let rows = score_rows(
-        &results.manifest.study,
-        &results.manifest.profile,
+        &results.manifest,
         &results.predictions,
+        &results.translations,
     );
     let mut stale = Vec::new();
     let mut push = |file: &str, difference: Option<String>| {

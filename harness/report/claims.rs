@@ -157,11 +157,17 @@ fn measure(
             problem.remedy
         )
     })?;
-    let selections = &input.results.manifest.selections;
+    let task = match &form {
+        ClaimForm::Higher { first, .. } => &first.place.task,
+        ClaimForm::Within { measured, .. } | ClaimForm::AtLeast { measured, .. } => {
+            &measured.place.task
+        }
+    };
+    let selections = input.results.manifest.selections_of(task);
     let selection = claim
         .selection
         .clone()
-        .or_else(|| selections.first().cloned())
+        .or_else(|| selections.first().map(|rule| (*rule).to_owned()))
         .ok_or_else(|| {
             anyhow!(
                 "the claim \"{}\" needs a selection rule, and the study has none",

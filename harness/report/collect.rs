@@ -8,18 +8,22 @@ use serde_json::{Map, Value};
 
 use super::manifest::{
     Baseline, Configuration, Evaluation, FileHash, Languages, Manifest, Paper, Provenance,
-    RunStatus, Seeds, Source, StageCost, StatusKind, Variant,
+    RunStatus, Seeds, Source, StageCost, StatusKind, TranslationScores, Variant,
 };
 use super::results::Results;
 use super::scores::{Cell, CellPredictions, CurvePoint, CurveStage, ItemPrediction};
+use super::translations::CellTranslations;
 use crate::fingerprint::Fingerprint;
 use crate::language;
-use crate::plan::{self, DataFile, Plan, Run};
+use crate::metrics::TranslationCounts;
+use crate::metrics::bleu::{self, BleuCounts};
+use crate::metrics::chrf::{self, ChrfVariant};
+use crate::plan::{self, DataFile, Plan, Run, TranslationRun};
 use crate::spec::settings::Scale;
-use crate::spec::{Study, evaluations};
+use crate::spec::{Study, TRANSLATION_TASK, VALIDATION_BLEU, evaluations, selections};
 use crate::stages::finetune::DevScores;
-use crate::stages::pretrain::Metrics;
-use crate::stages::{baselines, evaluate, pretrain};
+use crate::stages::metrics::{self, Metrics};
+use crate::stages::{baselines, evaluate, translate};
 use crate::store::{Artifact, Store};
 
 /// What everything that decides scores has for a fingerprint: names of variants and the settings behind them.
@@ -75,10 +79,14 @@ pub fn collect(study: &Study, plan: &Plan, store: &Store, threads: usize) -> Res
             ),
         }
     }
+    for run in &plan.translation_runs {
+        gathered.translation_run(run, store)?;
+    }
     let manifest = manifest(study, plan, store, threads, &mut gathered)?;
     Ok(Results::new(
         manifest,
         gathered.predictions,
+        gathered.translations,
         gathered.curves,
     ))
 }
@@ -86,6 +94,9 @@ pub fn collect(study: &Study, plan: &Plan, store: &Store, threads: usize) -> Res
 #[derive(Default)]
 struct Gathered {
     predictions: Vec<CellPredictions>,
+    translations: Vec<CellTranslations>,
+    /// Direction -> BLEU counts of the source as its own translation.
+    copies: BTreeMap<String, BleuCounts>,
     curves: Vec<CurvePoint>,
     configurations: Vec<Configuration>,
     statuses: Vec<RunStatus>,
@@ -193,7 +204,8 @@ impl Gathered {
         let rules = study
             .variants
             .first()
-            .map(|variant| variant.settings.finetune.select_on.clone())
+            .and_then(|variant| variant.settings.finetune.as_ref())
+            .map(|finetune| finetune.select_on.clone())
             .unwrap_or_default();
         for (index, (configuration, fingerprint)) in run.configurations.iter().enumerate() {
             let Some((_, _, scores)) = dev.iter().find(|(_, found, _)| *found == fingerprint)
@@ -235,6 +247,92 @@ impl Gathered {
         Ok(())
     }
 
+    fn translation_run(&mut self, run: &TranslationRun, store: &Store) -> Result<()> {
+        let seeds = (run.pretrain_seed, run.finetune_seed);
+        let missing = |gathered: &mut Self, kind: StatusKind, detail: String| {
+            gathered.status(
+                &run.variant,
+                seeds.0,
+                Some(seeds.1),
+                "train translation",
+                kind,
+                detail,
+            );
+        };
+        if let Some(training) = store.find(&run.training)? {
+            if training.record.diverged() {
+                let detail = diverged_detail(&training);
+                missing(self, StatusKind::Diverged, detail);
+                return Ok(());
+            }
+            self.translation_curve(run, &training.folder)?;
+        }
+        let Some(evaluation) = store.find(&run.evaluation)? else {
+            let detail = "not run yet, or its job failed".to_owned();
+            missing(self, StatusKind::Missing, detail);
+            return Ok(());
+        };
+        if evaluation.record.diverged() {
+            return Ok(());
+        }
+        for result in translate::read_results(&evaluation.folder)? {
+            let direction = result.direction.to_string();
+            if result.search == translate::COPY {
+                let mut counts = BleuCounts::default();
+                for sentence in &result.sentences {
+                    counts.add(&sentence.bleu);
+                }
+                self.copies.insert(direction, counts);
+                continue;
+            }
+            self.translations.push(CellTranslations {
+                cell: Cell {
+                    variant: run.variant.clone(),
+                    pretrain_seed: seeds.0,
+                    finetune_seed: seeds.1,
+                    task: TRANSLATION_TASK.to_owned(),
+                    regime: result.search,
+                    language: direction,
+                    selection: VALIDATION_BLEU.to_owned(),
+                },
+                sentences: result
+                    .sentences
+                    .iter()
+                    .map(|sentence| TranslationCounts {
+                        sentences: 1,
+                        bleu: sentence.bleu,
+                        chrf: sentence.chrf,
+                    })
+                    .collect(),
+            });
+        }
+        Ok(())
+    }
+
+    fn translation_curve(&mut self, run: &TranslationRun, folder: &Path) -> Result<()> {
+        for line in metrics::read_metrics(folder)? {
+            if let Metrics::Translation {
+                update,
+                tokens,
+                of,
+                bleu,
+            } = line
+            {
+                self.curves.push(CurvePoint {
+                    variant: run.variant.clone(),
+                    pretrain_seed: run.pretrain_seed,
+                    finetune_seed: Some(run.finetune_seed),
+                    stage: CurveStage::Translation,
+                    series: format!("valid BLEU {of}"),
+                    updates: update,
+                    tokens,
+                    value: bleu,
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Dev accuracy by examples seen. Only of studies without a grid: a curve per configuration would say little.
     fn finetuning_curve(&mut self, run: &Run, scores: &DevScores, source: &str) {
         if run.training_set != source {
@@ -258,7 +356,7 @@ impl Gathered {
     }
 
     fn pretraining_curve(&mut self, variant: &str, seed: u64, folder: &Path) -> Result<()> {
-        for line in pretrain::read_metrics(folder)? {
+        for line in metrics::read_metrics(folder)? {
             let Metrics::Validation {
                 update,
                 tokens,
@@ -428,12 +526,7 @@ fn manifest(
                 languages,
             })
             .collect(),
-        selections: first
-            .finetune
-            .select_on
-            .iter()
-            .map(|rule| rule.name().to_owned())
-            .collect(),
+        selections: selections(first),
         seeds: Seeds {
             data: first.seeds.data,
             pretrain: first.seeds.pretrain.clone(),
@@ -455,6 +548,18 @@ fn manifest(
         statuses: std::mem::take(&mut gathered.statuses),
         baselines,
         translations: plan.translations.clone(),
+        translation_scores: first.translation.as_ref().map(|translation| {
+            let bleu = translation.test.bleu;
+            let copies = gathered.copies.iter();
+            TranslationScores {
+                smoothing: bleu.smoothing,
+                bleu_signature: bleu::signature(bleu.tokenization, bleu.smoothing, false),
+                chrf_signature: chrf::signature(ChrfVariant::Chrf, false),
+                copy: copies
+                    .map(|(direction, counts)| (direction.clone(), counts.bleu(bleu.smoothing)))
+                    .collect(),
+            }
+        }),
     })
 }
 

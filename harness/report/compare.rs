@@ -113,13 +113,14 @@ fn queries(results: &Results) -> Vec<Query<'_>> {
     for variant in &manifest.variants {
         for evaluation in &manifest.evaluations {
             for language in &evaluation.languages {
-                queries.extend(manifest.selections.iter().map(|selection| Query {
+                let selections = manifest.selections_of(&evaluation.task).into_iter();
+                queries.extend(selections.map(|selection| Query {
                     variant: &variant.name,
                     task: &evaluation.task,
                     regime: &evaluation.regime,
                     language,
                     selection,
-                    metric: Metric::Accuracy,
+                    metric: Metric::of_task(&evaluation.task),
                 }));
             }
         }

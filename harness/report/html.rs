@@ -304,7 +304,7 @@ fn statuses(manifest: &Manifest, summary: &Summary) -> Vec<Value> {
     }
     for variant in &manifest.variants {
         for evaluation in &manifest.evaluations {
-            for selection in &manifest.selections {
+            for selection in manifest.selections_of(&evaluation.task) {
                 let mut missing = Vec::new();
                 let mut partial = Vec::new();
                 let mut collapsed = Vec::new();
@@ -315,7 +315,7 @@ fn statuses(manifest: &Manifest, summary: &Summary) -> Vec<Value> {
                         regime: &evaluation.regime,
                         language,
                         selection,
-                        metric: Metric::Accuracy,
+                        metric: Metric::of_task(&evaluation.task),
                     });
                     let Some(estimate) = estimate else {
                         missing.push(language.clone());

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::metrics::bleu::Smoothing;
 pub use crate::spec::settings::Scale;
+use crate::spec::{TRANSLATION_TASK, VALIDATION_BLEU};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -43,6 +45,46 @@ pub struct Manifest {
     pub baselines: Vec<Baseline>,
     /// Who translated training and test sets, per language: `en -> sw: XNLI-1.0's machine translation`.
     pub translations: BTreeMap<String, String>,
+    /// How translations were scored; absent where a study does not translate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub translation_scores: Option<TranslationScores>,
+}
+
+impl Manifest {
+    /// The selection rules that apply to a task: translation models are chosen by BLEU, fine-tuned ones by dev sets.
+    pub fn selections_of(&self, task: &str) -> Vec<&str> {
+        let of_translation = task == TRANSLATION_TASK;
+        let rules = self.selections.iter().map(String::as_str);
+        rules
+            .filter(|rule| (*rule == VALIDATION_BLEU) == of_translation)
+            .collect()
+    }
+
+    /// The first of them; empty where there is none.
+    pub fn selection_of(&self, task: &str) -> &str {
+        self.selections_of(task)
+            .first()
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// Of BLEU.
+    pub fn smoothing(&self) -> Smoothing {
+        let scores = self.translation_scores.as_ref();
+        scores.map_or(Smoothing::Exponential, |scores| scores.smoothing)
+    }
+}
+
+/// What makes scores of translations comparable with others, and what they are to be read against.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TranslationScores {
+    pub smoothing: Smoothing,
+    /// As sacreBLEU prints them.
+    pub bleu_signature: String,
+    pub chrf_signature: String,
+    /// Direction -> BLEU of the source as its own translation.
+    pub copy: BTreeMap<String, f64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod claims;
+mod clusters;
 pub mod collect;
 pub mod compare;
 pub mod format;
@@ -16,6 +17,7 @@ pub mod results;
 pub mod scores;
 pub mod summary;
 pub mod tables;
+pub mod translations;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

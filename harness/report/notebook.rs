@@ -3,7 +3,8 @@
 //! Notebook format 4.5 without stored outputs. It reads the results folder by its relative path and needs `polars`,
 //! `numpy` and `matplotlib`, nothing of this program.
 
-use super::manifest::Manifest;
+use super::manifest::{Evaluation, Manifest};
+use crate::spec::TRANSLATION_TASK;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
@@ -24,33 +25,46 @@ pub fn notebook(manifest: &Manifest) -> Result<String> {
         "# {}\n\nStudy {}, profile {}. Every cell reads the files in `{folder}` and nothing else.",
         manifest.title, manifest.study, manifest.profile
     );
-    let cells = [
-        markdown("about", &about),
-        code("setup", &setup),
-        markdown(
-            "table-text",
-            "Test accuracy in percent, mean over seeds, by variant, regime and language.",
-        ),
-        code("table", include_str!("templates/table.py")),
-        markdown(
-            "accuracy-text",
-            "Accuracy by language and variant. Bars are 95 % intervals over test items, clustered by premise, for these \
+    let mut cells = vec![markdown("about", &about), code("setup", &setup)];
+    let translates = |evaluation: &Evaluation| evaluation.task == TRANSLATION_TASK;
+    if !manifest.evaluations.iter().all(translates) {
+        cells.extend([
+            markdown(
+                "table-text",
+                "Test accuracy in percent, mean over seeds, by variant, regime and language.",
+            ),
+            code("table", include_str!("templates/table.py")),
+            markdown(
+                "accuracy-text",
+                "Accuracy by language and variant. Bars are 95 % intervals over test items, clustered by premise, for these \
              seeds; the report's own intervals also cover the seeds where there are three or more.",
-        ),
-        code("accuracy", include_str!("templates/accuracy.py")),
-        markdown(
-            "gap-text",
-            "Transfer gap: accuracy in the source language less accuracy in each target, zero-shot.",
-        ),
-        code("gap", include_str!("templates/transfer_gap.py")),
-        markdown("regimes-text", "The regimes side by side."),
-        code("regimes", include_str!("templates/regimes.py")),
+            ),
+            code("accuracy", include_str!("templates/accuracy.py")),
+            markdown(
+                "gap-text",
+                "Transfer gap: accuracy in the source language less accuracy in each target, zero-shot.",
+            ),
+            code("gap", include_str!("templates/transfer_gap.py")),
+            markdown("regimes-text", "The regimes side by side."),
+            code("regimes", include_str!("templates/regimes.py")),
+        ]);
+    }
+    if manifest.evaluations.iter().any(translates) {
+        cells.extend([
+            markdown(
+                "translation-text",
+                "Test BLEU by variant, search and direction, mean over seeds. The dotted line is the source as its own translation.",
+            ),
+            code("translation", include_str!("templates/translation.py")),
+        ]);
+    }
+    cells.extend([
         markdown(
             "curves-text",
             "Learning curves, one line per run and language.",
         ),
         code("curves", include_str!("templates/curves.py")),
-    ];
+    ]);
     let document = json!({
         "cells": cells,
         "metadata": {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Cursor;
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -15,6 +16,7 @@ use crate::report::manifest::Manifest;
 use crate::report::scores::{
     Cell, CellPredictions, CurvePoint, ItemPrediction, ScoreRow, score_rows,
 };
+use crate::report::translations::{self, CellTranslations, TRANSLATIONS};
 use crate::report::write_whole;
 
 pub const MANIFEST: &str = "manifest.json";
@@ -29,6 +31,8 @@ pub struct Results {
     pub manifest: Manifest,
     /// Sorted by cell.
     pub predictions: Vec<CellPredictions>,
+    /// Sorted by cell.
+    pub translations: Vec<CellTranslations>,
     /// Computed from the predictions by [`score_rows`].
     pub scores: Vec<ScoreRow>,
     /// Sorted by variant, seeds, stage, series, updates.
@@ -40,9 +44,11 @@ impl Results {
     pub fn new(
         manifest: Manifest,
         mut predictions: Vec<CellPredictions>,
+        mut translations: Vec<CellTranslations>,
         mut curves: Vec<CurvePoint>,
     ) -> Self {
         predictions.sort_by(|a, b| a.cell.cmp(&b.cell));
+        translations.sort_by(|a, b| a.cell.cmp(&b.cell));
         let order = |point: &CurvePoint| {
             let run = (
                 point.variant.clone(),
@@ -52,10 +58,11 @@ impl Results {
             (run, point.stage, point.series.clone(), point.updates)
         };
         curves.sort_by_cached_key(order);
-        let scores = score_rows(&manifest.study, &manifest.profile, &predictions);
+        let scores = score_rows(&manifest, &predictions, &translations);
         Self {
             manifest,
             predictions,
+            translations,
             scores,
             curves,
         }
@@ -74,6 +81,7 @@ impl Results {
         Ok(Self {
             manifest,
             predictions: read_predictions(&folder.join(PREDICTIONS))?,
+            translations: translations::read(folder)?,
             scores: read_csv(folder, SCORES)?,
             curves: read_csv(folder, CURVES)?,
         })
@@ -84,7 +92,7 @@ impl Results {
         let mut manifest =
             serde_json::to_string_pretty(&self.manifest).context("the manifest is not JSON")?;
         manifest.push('\n');
-        let files = [
+        let mut files = vec![
             (MANIFEST, manifest.into_bytes()),
             (SCORES, scores_csv(&self.scores)?),
             (CURVES, curves_csv(&self.curves)?),
@@ -98,6 +106,13 @@ impl Results {
                     .context("cannot encode the predictions")?,
             ),
         ];
+        if !self.translations.is_empty() {
+            let frame = parquet(translations::frame(&self.translations));
+            files.push((
+                TRANSLATIONS,
+                frame.context("cannot encode the translations")?,
+            ));
+        }
         write_whole(
             folder,
             files.iter().map(|(name, bytes)| (*name, bytes.as_slice())),
@@ -215,20 +230,38 @@ pub fn scores_frame(rows: &[ScoreRow]) -> PolarsResult<DataFrame> {
     ])
 }
 
-/// `predictions.parquet`: one row per cell and test item.
-fn predictions_frame(predictions: &[CellPredictions]) -> PolarsResult<DataFrame> {
+/// The columns that say which cell a row belongs to, for cells with so many rows each.
+pub(super) fn cell_columns(cells: &[(&Cell, usize)]) -> Vec<Column> {
     let text = |name: &str, field: fn(&Cell) -> &str| {
-        let values = predictions
+        let values = cells
             .iter()
-            .flat_map(|one| std::iter::repeat_n(field(&one.cell), one.items.len()));
+            .flat_map(|(cell, rows)| std::iter::repeat_n(field(cell), *rows));
         Column::new(name.into(), values.collect::<Vec<_>>())
     };
     let seed = |name: &str, field: fn(&Cell) -> u64| {
-        let values = predictions
+        let values = cells
             .iter()
-            .flat_map(|one| std::iter::repeat_n(field(&one.cell), one.items.len()));
+            .flat_map(|(cell, rows)| std::iter::repeat_n(field(cell), *rows));
         Column::new(name.into(), values.collect::<Vec<_>>())
     };
+    vec![
+        text("variant", |cell| &cell.variant),
+        seed("pretrain_seed", |cell| cell.pretrain_seed),
+        seed("finetune_seed", |cell| cell.finetune_seed),
+        text("task", |cell| &cell.task),
+        text("regime", |cell| &cell.regime),
+        text("language", |cell| &cell.language),
+        text("selection", |cell| &cell.selection),
+    ]
+}
+
+/// `predictions.parquet`: one row per cell and test item.
+fn predictions_frame(predictions: &[CellPredictions]) -> PolarsResult<DataFrame> {
+    let lengths: Vec<(&Cell, usize)> = predictions
+        .iter()
+        .map(|one| (&one.cell, one.items.len()))
+        .collect();
+    let mut columns = cell_columns(&lengths);
     let number = |name: &str, field: fn(&ItemPrediction) -> u32| {
         Column::new(
             name.into(),
@@ -247,19 +280,13 @@ fn predictions_frame(predictions: &[CellPredictions]) -> PolarsResult<DataFrame>
                 .collect::<Vec<_>>(),
         )
     };
-    DataFrame::new_infer_height(vec![
-        text("variant", |cell| &cell.variant),
-        seed("pretrain_seed", |cell| cell.pretrain_seed),
-        seed("finetune_seed", |cell| cell.finetune_seed),
-        text("task", |cell| &cell.task),
-        text("regime", |cell| &cell.regime),
-        text("language", |cell| &cell.language),
-        text("selection", |cell| &cell.selection),
+    columns.extend([
         number("premise", |item| item.premise),
         number("item", |item| item.item),
         class("predicted", |item| item.predicted),
         class("gold", |item| item.gold),
-    ])
+    ]);
+    DataFrame::new_infer_height(columns)
 }
 
 fn parquet(frame: PolarsResult<DataFrame>) -> PolarsResult<Vec<u8>> {
@@ -281,22 +308,14 @@ fn read_predictions(path: &Path) -> Result<Vec<CellPredictions>> {
     cells(&frame).with_context(|| format!("{} is not a table of predictions", path.display()))
 }
 
-fn cells(frame: &DataFrame) -> Result<Vec<CellPredictions>> {
+/// The cells of a table, each with its rows; rows of a cell that are not together give it twice.
+pub(super) fn read_cells(frame: &DataFrame) -> Result<Vec<(Cell, Range<usize>)>> {
     let text = |name: &str| -> PolarsResult<&StringChunked> { frame.column(name)?.str() };
     let seed = |name: &str| -> PolarsResult<&UInt64Chunked> { frame.column(name)?.u64() };
-    let number = |name: &str| -> PolarsResult<&UInt32Chunked> { frame.column(name)?.u32() };
-    let class = |name: &str| -> PolarsResult<&UInt8Chunked> { frame.column(name)?.u8() };
     let (variant, task, regime) = (text("variant")?, text("task")?, text("regime")?);
     let (language, selection) = (text("language")?, text("selection")?);
     let (pretrain_seed, finetune_seed) = (seed("pretrain_seed")?, seed("finetune_seed")?);
-    let (premise, item, predicted, gold) = (
-        number("premise")?,
-        number("item")?,
-        class("predicted")?,
-        class("gold")?,
-    );
-
-    let mut predictions: Vec<CellPredictions> = Vec::new();
+    let mut cells: Vec<(Cell, Range<usize>)> = Vec::new();
     for row in 0..frame.height() {
         let empty = || format!("row {row} has an empty field");
         let same = |cell: &Cell| {
@@ -308,35 +327,52 @@ fn cells(frame: &DataFrame) -> Result<Vec<CellPredictions>> {
                 && language.get(row) == Some(cell.language.as_str())
                 && selection.get(row) == Some(cell.selection.as_str())
         };
-        if !predictions.last().is_some_and(|last| same(&last.cell)) {
-            let own =
-                |column: &StringChunked| column.get(row).map(str::to_owned).with_context(empty);
-            predictions.push(CellPredictions {
-                cell: Cell {
-                    variant: own(variant)?,
-                    pretrain_seed: pretrain_seed.get(row).with_context(empty)?,
-                    finetune_seed: finetune_seed.get(row).with_context(empty)?,
-                    task: own(task)?,
-                    regime: own(regime)?,
-                    language: own(language)?,
-                    selection: own(selection)?,
-                },
-                items: Vec::new(),
-            });
+        if let Some((_, rows)) = cells.last_mut().filter(|(cell, _)| same(cell)) {
+            rows.end = row + 1;
+            continue;
         }
-        let prediction = ItemPrediction {
-            premise: premise.get(row).with_context(empty)?,
-            item: item.get(row).with_context(empty)?,
-            predicted: predicted.get(row).with_context(empty)?,
-            gold: gold.get(row).with_context(empty)?,
+        let own = |column: &StringChunked| column.get(row).map(str::to_owned).with_context(empty);
+        let cell = Cell {
+            variant: own(variant)?,
+            pretrain_seed: pretrain_seed.get(row).with_context(empty)?,
+            finetune_seed: finetune_seed.get(row).with_context(empty)?,
+            task: own(task)?,
+            regime: own(regime)?,
+            language: own(language)?,
+            selection: own(selection)?,
         };
-        ensure!(
-            usize::from(prediction.predicted.max(prediction.gold)) < CLASSES,
-            "row {row} has a class beyond the {CLASSES} of NLI"
-        );
-        if let Some(last) = predictions.last_mut() {
-            last.items.push(prediction);
+        cells.push((cell, row..row + 1));
+    }
+    Ok(cells)
+}
+
+fn cells(frame: &DataFrame) -> Result<Vec<CellPredictions>> {
+    let number = |name: &str| -> PolarsResult<&UInt32Chunked> { frame.column(name)?.u32() };
+    let class = |name: &str| -> PolarsResult<&UInt8Chunked> { frame.column(name)?.u8() };
+    let (premise, item, predicted, gold) = (
+        number("premise")?,
+        number("item")?,
+        class("predicted")?,
+        class("gold")?,
+    );
+    let mut predictions: Vec<CellPredictions> = Vec::new();
+    for (cell, rows) in read_cells(frame)? {
+        let mut items = Vec::with_capacity(rows.len());
+        for row in rows {
+            let empty = || format!("row {row} has an empty field");
+            let prediction = ItemPrediction {
+                premise: premise.get(row).with_context(empty)?,
+                item: item.get(row).with_context(empty)?,
+                predicted: predicted.get(row).with_context(empty)?,
+                gold: gold.get(row).with_context(empty)?,
+            };
+            ensure!(
+                usize::from(prediction.predicted.max(prediction.gold)) < CLASSES,
+                "row {row} has a class beyond the {CLASSES} of NLI"
+            );
+            items.push(prediction);
         }
+        predictions.push(CellPredictions { cell, items });
     }
     predictions.sort_by(|a, b| a.cell.cmp(&b.cell));
     if let Some(pair) = predictions

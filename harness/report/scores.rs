@@ -4,7 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::metrics::{Confusion, Metric};
+use crate::metrics::{Confusion, Metric, TranslationCounts};
+use crate::report::manifest::Manifest;
+use crate::report::translations::CellTranslations;
 
 /// Which model was scored on what. Sorted by its fields in this order wherever cells are written.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -12,13 +14,13 @@ pub struct Cell {
     pub variant: String,
     pub pretrain_seed: u64,
     pub finetune_seed: u64,
-    /// `xnli`, or `xnli_mixed` when premise and hypothesis are in different languages.
+    /// `xnli`, `xnli_mixed` when premise and hypothesis are in different languages, or `translation`.
     pub task: String,
-    /// `zero_shot`, `translate_train`, `translate_train_all` or `translate_test`.
+    /// `zero_shot`, `translate_train`, `translate_train_all` or `translate_test`; of translation the search.
     pub regime: String,
-    /// `ko`; a mixed pair is `en+ko` (premise, hypothesis).
+    /// `ko`; a mixed pair is `en+ko` (premise, hypothesis), a direction `en-ko`.
     pub language: String,
-    /// The dev set that chose configuration and checkpoint: `source_dev`, `mean_dev` or `target_dev`.
+    /// The dev set that chose configuration and checkpoint: `source_dev`, `mean_dev`, `target_dev` or `validation_bleu`.
     pub selection: String,
 }
 
@@ -66,6 +68,7 @@ pub struct ScoreRow {
 pub enum CurveStage {
     Pretrain,
     Finetune,
+    Translation,
 }
 
 impl CurveStage {
@@ -73,6 +76,7 @@ impl CurveStage {
         match self {
             Self::Pretrain => "pretrain",
             Self::Finetune => "finetune",
+            Self::Translation => "translation",
         }
     }
 }
@@ -93,36 +97,69 @@ pub struct CurvePoint {
     pub value: f64,
 }
 
-/// The scores of all cells, sorted by cell, then metric in the order of [`Metric::ALL`], then counts.
-pub fn score_rows(study: &str, profile: &str, predictions: &[CellPredictions]) -> Vec<ScoreRow> {
+/// The scores of all cells: those of classes, then those of translations, each sorted by cell, then metric in the order of
+/// [`Metric::ALL`], then counts.
+pub fn score_rows(
+    manifest: &Manifest,
+    predictions: &[CellPredictions],
+    translations: &[CellTranslations],
+) -> Vec<ScoreRow> {
+    let mut rows = Vec::new();
+    let mut push = |cell: &Cell, metric: &str, value: f64, examples: u64| {
+        rows.push(ScoreRow {
+            study: manifest.study.clone(),
+            profile: manifest.profile.clone(),
+            variant: cell.variant.clone(),
+            pretrain_seed: cell.pretrain_seed,
+            finetune_seed: cell.finetune_seed,
+            task: cell.task.clone(),
+            regime: cell.regime.clone(),
+            language: cell.language.clone(),
+            selection: cell.selection.clone(),
+            metric: metric.to_owned(),
+            value,
+            examples,
+        });
+    };
     let mut cells: Vec<&CellPredictions> = predictions.iter().collect();
     cells.sort_by(|a, b| a.cell.cmp(&b.cell));
-    let mut rows = Vec::new();
     for CellPredictions { cell, items } in cells {
         let confusion = Confusion::of(items.iter().map(|item| (item.gold, item.predicted)));
-        let mut push = |metric: String, value: f64| {
-            rows.push(ScoreRow {
-                study: study.to_owned(),
-                profile: profile.to_owned(),
-                variant: cell.variant.clone(),
-                pretrain_seed: cell.pretrain_seed,
-                finetune_seed: cell.finetune_seed,
-                task: cell.task.clone(),
-                regime: cell.regime.clone(),
-                language: cell.language.clone(),
-                selection: cell.selection.clone(),
-                metric,
-                value,
-                examples: confusion.total(),
-            });
-        };
-        for metric in Metric::ALL {
-            push(metric.name().to_owned(), metric.percent(&confusion));
+        let examples = confusion.total();
+        for metric in Metric::OF_CLASSES {
+            push(cell, metric.name(), metric.percent(&confusion), examples);
         }
-        push("correct".to_owned(), confusion.correct() as f64);
+        push(cell, "correct", confusion.correct() as f64, examples);
         for (name, count) in confusion.named_counts() {
-            push(name, count as f64);
+            push(cell, &name, count as f64, examples);
         }
+    }
+    let mut cells: Vec<&CellTranslations> = translations.iter().collect();
+    cells.sort_by(|a, b| a.cell.cmp(&b.cell));
+    for CellTranslations { cell, sentences } in cells {
+        let mut total = TranslationCounts::default();
+        for counts in sentences {
+            total += counts;
+        }
+        let examples = sentences.len() as u64;
+        for metric in Metric::OF_TRANSLATIONS {
+            if let Some(percent) = total.percent(metric, manifest.smoothing()) {
+                push(cell, metric.name(), percent, examples);
+            }
+        }
+        let bleu = &total.bleu;
+        push(
+            cell,
+            "hypothesis_length",
+            bleu.hypothesis_length as f64,
+            examples,
+        );
+        push(
+            cell,
+            "reference_length",
+            bleu.reference_length as f64,
+            examples,
+        );
     }
     rows
 }

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::metrics::intervals::{self, LEVEL, Score, Spread};
 use crate::metrics::{Confusion, Metric};
+use crate::report::clusters::Clusters;
 use crate::report::manifest::Manifest;
 use crate::report::results::Results;
-use crate::report::scores::{CellPredictions, ItemPrediction};
+use crate::report::scores::{Cell, CellPredictions};
+use crate::report::translations::CellTranslations;
 use crate::spec::claims::{MEAN, TARGET_MEAN};
 
 /// What is measured.
@@ -75,9 +77,6 @@ pub struct Summary<'a> {
 
 /// Variant, task, regime, language, selection.
 type Place = [String; 5];
-/// Counts per premise, sorted by premise.
-type Clusters = Vec<(u32, Confusion)>;
-
 /// Clusters of each seed (in the order of the manifest), each language, each of the unit's runs.
 struct Sample<'s> {
     seeds: Vec<(u64, Vec<Vec<&'s Clusters>>)>,
@@ -88,7 +87,7 @@ struct Sample<'s> {
 impl<'a> Summary<'a> {
     pub fn new(results: &'a Results) -> Self {
         let mut cells: BTreeMap<_, BTreeMap<(u64, u64), Clusters>> = BTreeMap::new();
-        for CellPredictions { cell, items } in &results.predictions {
+        let mut add = |cell: &Cell, clusters: Clusters| {
             let place = [
                 cell.variant.clone(),
                 cell.task.clone(),
@@ -97,7 +96,14 @@ impl<'a> Summary<'a> {
                 cell.selection.clone(),
             ];
             let runs = cells.entry(place).or_default();
-            runs.insert((cell.pretrain_seed, cell.finetune_seed), by_premise(items));
+            runs.insert((cell.pretrain_seed, cell.finetune_seed), clusters);
+        };
+        for CellPredictions { cell, items } in &results.predictions {
+            add(cell, Clusters::of_classes(items));
+        }
+        let smoothing = results.manifest.smoothing();
+        for CellTranslations { cell, sentences } in &results.translations {
+            add(cell, Clusters::of_translations(sentences, smoothing));
         }
         Self {
             manifest: &results.manifest,
@@ -269,14 +275,11 @@ impl Sample<'_> {
     }
 
     fn items(&self) -> usize {
-        self.all()
-            .map(|clusters| pooled(clusters).total() as usize)
-            .max()
-            .unwrap_or(0)
+        self.all().map(Clusters::items).max().unwrap_or(0)
     }
 
     fn counts(&self) -> Option<(u64, u64)> {
-        let totals: Vec<Confusion> = self.all().map(pooled).collect();
+        let totals: Vec<Confusion> = self.all().map(Clusters::confusion).collect::<Option<_>>()?;
         let first = totals.first()?.total();
         let equal = totals.iter().all(|counts| counts.total() == first);
         let correct = totals.iter().map(Confusion::correct).sum();
@@ -284,32 +287,12 @@ impl Sample<'_> {
     }
 }
 
-/// Counts per premise, sorted by premise.
-fn by_premise(items: &[ItemPrediction]) -> Clusters {
-    let mut clusters: BTreeMap<u32, Confusion> = BTreeMap::new();
-    for item in items {
-        clusters
-            .entry(item.premise)
-            .or_default()
-            .add(item.gold, item.predicted);
-    }
-    clusters.into_iter().collect()
-}
-
-fn pooled(clusters: &Clusters) -> Confusion {
-    let mut total = Confusion::default();
-    for (_, counts) in clusters {
-        total += counts;
-    }
-    total
-}
-
 /// Mean over languages and runs of one seed.
 fn seed_score(metric: Metric, seed: &[Vec<&Clusters>]) -> Score {
     let scores: Vec<Score> = seed
         .iter()
         .flatten()
-        .map(|clusters| intervals::score(metric, clusters))
+        .map(|clusters| clusters.score(metric))
         .collect();
     intervals::mean(&scores)
 }
@@ -325,7 +308,7 @@ fn paired_scores(
         let mut premises: Vec<u32> = side
             .iter()
             .flatten()
-            .flat_map(|clusters| clusters.iter().map(|(premise, _)| *premise))
+            .flat_map(|clusters| clusters.numbers())
             .collect();
         premises.sort_unstable();
         premises.dedup();
@@ -339,17 +322,10 @@ fn paired_scores(
         );
     }
     let restricted = |metric: Metric, side: &[Vec<&Clusters>], others: &[u32]| -> Score {
-        let keep = |clusters: &&Clusters| -> Clusters {
-            clusters
-                .iter()
-                .filter(|(premise, _)| others.binary_search(premise).is_ok())
-                .copied()
-                .collect()
-        };
         let scores: Vec<Score> = side
             .iter()
             .flatten()
-            .map(|clusters| intervals::score(metric, &keep(clusters)))
+            .map(|clusters| clusters.among(others).score(metric))
             .collect();
         intervals::mean(&scores)
     };
@@ -362,7 +338,11 @@ fn paired_scores(
 fn seed_collapsed(seed: &[Vec<&Clusters>]) -> bool {
     let mut total = Confusion::default();
     for clusters in seed.iter().flatten() {
-        total += &pooled(clusters);
+        match clusters.confusion() {
+            Some(counts) => total += &counts,
+            // A translation has no chance to be at.
+            None => return false,
+        }
     }
     intervals::collapsed(&seed_score(Metric::Accuracy, seed), &total)
 }

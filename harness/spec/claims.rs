@@ -15,7 +15,8 @@ use crate::metrics::Metric;
 /// - `variant`, `on`, `at_least`: a variant's score exceeds a threshold.
 ///
 /// Places are `task/regime/language`, where the language may be `mean` (all languages of the regime, as the papers'
-/// averages) or `target_mean` (without the source), with `/metric` behind unless it is accuracy.
+/// averages) or `target_mean` (without the source), with `/metric` behind unless it is accuracy. Of translation models they are
+/// `translation/search/direction`, such as `translation/beam_4/en-fr`, and the metric is BLEU unless it is `/chrf`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Claim {
@@ -298,7 +299,7 @@ impl Place {
     pub fn parse(text: &str) -> Result<Self, String> {
         let parts: Vec<&str> = text.split('/').collect();
         let (task, regime, language, metric) = match parts.as_slice() {
-            [task, regime, language] => (task, regime, language, Metric::default()),
+            [task, regime, language] => (task, regime, language, Metric::of_task(task)),
             [task, regime, language, metric] => {
                 let names = Metric::ALL.map(Metric::name);
                 let metric = Metric::from_name(metric)
@@ -323,12 +324,28 @@ impl Place {
 impl std::fmt::Display for Place {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "{}/{}/{}", self.task, self.regime, self.language)?;
-        if self.metric == Metric::default() {
+        if self.metric == Metric::of_task(&self.task) {
             Ok(())
         } else {
             write!(formatter, "/{}", self.metric.name())
         }
     }
+}
+
+/// A metric that is not one of a task.
+pub(super) fn unfit(field: &str, metric: Metric, task: &str) -> Option<Problem> {
+    if metric.fits_task(task) {
+        return None;
+    }
+    let fitting = Metric::ALL
+        .into_iter()
+        .filter(|metric| metric.fits_task(task));
+    let names: Vec<&str> = fitting.map(Metric::name).collect();
+    Some(Problem::new(
+        field,
+        format!("`{}` is no metric of the task {task}", metric.name()),
+        &format!("choose among {}", names.join(", ")),
+    ))
 }
 
 impl Names<'_> {
@@ -385,6 +402,7 @@ impl Names<'_> {
             &place.language,
             languages.iter().map(String::as_str).chain(means),
         )
+        .or_else(|| unfit(field, place.metric, &place.task))
     }
 
     fn anchor(&self, address: &str, gate: bool) -> Option<Problem> {

@@ -10,9 +10,10 @@ mod nearest;
 pub mod pretrain;
 pub mod settings;
 pub mod tables;
+pub mod translation;
 mod validate;
 
-pub use validate::{evaluations, regime_languages};
+pub use validate::{TRANSLATION_TASK, VALIDATION_BLEU, evaluations, regime_languages, selections};
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -14,6 +14,7 @@ use crate::spec::claims::Claim;
 use crate::spec::finetune::FinetuneSettings;
 use crate::spec::pretrain::PretrainSettings;
 use crate::spec::tables::Table;
+use crate::spec::translation::TranslationSettings;
 
 /// A study of cross-lingual transfer: what to train, on which text, how to evaluate it, and what the paper claims.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -40,8 +41,12 @@ pub struct StudyFile {
     pub model: ModelSettings,
     /// Pretraining, or `none` for an encoder that starts at random.
     pub pretrain: Pretraining,
-    /// The task and how models are fine-tuned and selected for it.
-    pub finetune: FinetuneSettings,
+    /// The task and how models are fine-tuned and selected for it. A study has this section, `translation`, or both.
+    #[serde(default)]
+    pub finetune: Option<FinetuneSettings>,
+    /// Translation models: what they start from, how they are trained and tested.
+    #[serde(default)]
+    pub translation: Option<TranslationSettings>,
     /// Seeds; every combination of a pretraining and a fine-tuning seed is run.
     pub seeds: Seeds,
     /// What is compared. Each variant says only what differs from the rest of the file: a dotted path and its new value
@@ -153,13 +158,16 @@ pub struct DataSettings {
     pub monolingual_limit: Option<u64>,
     /// Sentences of each language kept apart to measure perplexity (XLM: 5,000, get-data.sh).
     pub monolingual_validation: u64,
-    /// Sentence pairs for translation language modelling.
+    /// Sentence pairs for translation language modelling and for translation.
     #[serde(default)]
     pub parallel: Vec<ParallelSource>,
+    /// Sentence pairs that translation is tested on. A training pair or sentence that is among them is left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parallel_test: Vec<ParallelSource>,
     /// Most pairs to take of each pair of languages; all when absent.
     #[serde(default)]
     pub parallel_limit: Option<u64>,
-    /// Pairs of each pair of languages kept apart to measure perplexity.
+    /// Pairs of each pair of languages kept apart to measure perplexity and to validate translation.
     #[serde(default)]
     pub parallel_validation: u64,
     /// Natural language inference.
@@ -248,7 +256,7 @@ pub struct Seeds {
     pub data: u64,
     /// Initialisation, batches, masks and dropout of pretraining; for an encoder that starts at random, its initialisation.
     pub pretrain: Vec<u64>,
-    /// The head, the order of examples and dropout of fine-tuning.
+    /// The head, the order of examples and dropout of fine-tuning; batches, noise and dropout of translation.
     pub finetune: Vec<u64>,
 }
 
@@ -261,6 +269,9 @@ pub struct Settings {
     pub tokenizer: TokenizerSettings,
     pub model: ModelSettings,
     pub pretrain: Pretraining,
-    pub finetune: FinetuneSettings,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finetune: Option<FinetuneSettings>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub translation: Option<TranslationSettings>,
     pub seeds: Seeds,
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::claims::Names;
+use super::claims::{Names, unfit};
 use super::nearest::nearest;
 use crate::metrics::Metric;
 use crate::problem::Problem;
@@ -27,9 +27,9 @@ pub struct Table {
     /// given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub select: Option<String>,
-    /// The metric; accuracy unless given.
+    /// The metric; accuracy unless given, of translation BLEU.
     #[serde(default)]
-    pub metric: Metric,
+    pub metric: Option<Metric>,
     /// Rows of a published table to print beside ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paper_rows: Option<PaperRows>,
@@ -74,6 +74,10 @@ fn default_task() -> String {
 }
 
 impl Table {
+    pub fn metric(&self) -> Metric {
+        self.metric.unwrap_or(Metric::of_task(&self.task))
+    }
+
     /// Everything wrong with the table in a study with these names.
     pub fn validate(&self, names: &Names) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -88,6 +92,7 @@ impl Table {
             ));
         }
         problems.extend(names.task("task", &self.task));
+        problems.extend(unfit("metric", self.metric(), &self.task));
         match (self.rows, &self.regime) {
             (TableRows::Variants, None) => {
                 problems.push(problem(

@@ -5,9 +5,15 @@ use std::collections::BTreeSet;
 use crate::language;
 use crate::spec::claims::Names;
 use crate::spec::document::Node;
-use crate::spec::finetune::{FinetuneSchedule, Regime, Selection};
+use crate::spec::finetune::{FinetuneSchedule, FinetuneSettings, Regime, Selection};
 use crate::spec::settings::{DataSettings, Scale, Settings};
+use crate::spec::translation::TranslationSettings;
 use crate::spec::{Problem, Study, Variant, is_name};
+
+/// The task of translation models, as results name it; its regimes are searches, its languages directions.
+pub const TRANSLATION_TASK: &str = "translation";
+/// The rule that chooses among a translation model's validations: the best mean BLEU on held-out pairs.
+pub const VALIDATION_BLEU: &str = "validation_bleu";
 
 /// Every problem of a study, each at the place of the value that is wrong, in the order of the file.
 pub(super) fn problems(study: &Study, base: &Node) -> Vec<Problem> {
@@ -50,34 +56,84 @@ fn evaluated_alike(study: &Study, variant: &Variant, found: &mut Vec<Problem>) {
     let Some(first) = study.variants.first() else {
         return;
     };
-    let (ours, theirs) = (&variant.settings.finetune, &first.settings.finetune);
-    for (field, alike) in [
-        ("task", ours.task == theirs.task),
-        ("regimes", ours.regimes == theirs.regimes),
+    let (ours, theirs) = (&variant.settings, &first.settings);
+    let mut compared = vec![
         (
-            "regime_languages",
-            ours.regime_languages == theirs.regime_languages,
+            "finetune",
+            ours.finetune.is_some() == theirs.finetune.is_some(),
         ),
-        ("mixed_pairs", ours.mixed_pairs == theirs.mixed_pairs),
-        ("select_on", ours.select_on == theirs.select_on),
-    ] {
+        (
+            "translation",
+            ours.translation.is_some() == theirs.translation.is_some(),
+        ),
+    ];
+    if let (Some(ours), Some(theirs)) = (&ours.finetune, &theirs.finetune) {
+        compared.extend([
+            ("finetune.task", ours.task == theirs.task),
+            ("finetune.regimes", ours.regimes == theirs.regimes),
+            (
+                "finetune.regime_languages",
+                ours.regime_languages == theirs.regime_languages,
+            ),
+            (
+                "finetune.mixed_pairs",
+                ours.mixed_pairs == theirs.mixed_pairs,
+            ),
+            ("finetune.select_on", ours.select_on == theirs.select_on),
+        ]);
+    }
+    if let (Some(ours), Some(theirs)) = (&ours.translation, &theirs.translation) {
+        compared.extend([
+            (
+                "translation.directions",
+                ours.directions == theirs.directions,
+            ),
+            ("translation.test", ours.test == theirs.test),
+        ]);
+    }
+    for (path, alike) in compared {
         if !alike {
-            let path = format!("finetune.{field}");
             found.push(Problem {
                 message: format!(
                     "variant `{}` has another `{path}` than `{}`, so that they could not be compared; set it for the whole study or in a profile",
                     variant.name, first.name
                 ),
-                place: Some(variant.document.nearest_to(&path).place),
+                place: Some(variant.document.nearest_to(path).place),
             });
         }
     }
 }
 
+/// The rules that choose models: those of fine-tuning, and [`VALIDATION_BLEU`] of translation.
+pub fn selections(settings: &Settings) -> Vec<String> {
+    let rules = settings
+        .finetune
+        .iter()
+        .flat_map(|finetune| &finetune.select_on);
+    let rules = rules.map(|rule| rule.name().to_owned());
+    let translation = settings.translation.iter();
+    rules
+        .chain(translation.map(|_| VALIDATION_BLEU.to_owned()))
+        .collect()
+}
+
 /// The evaluations of a study: (task, regime, languages), as claims and tables may name them.
 pub fn evaluations(settings: &Settings) -> Vec<(String, String, Vec<String>)> {
-    let finetune = &settings.finetune;
     let mut evaluations = Vec::new();
+    if let Some(translation) = &settings.translation {
+        let directions = translation.directions.iter();
+        let directions: Vec<String> = directions.map(ToString::to_string).collect();
+        evaluations.extend(translation.test.searches.iter().map(|search| {
+            (
+                TRANSLATION_TASK.to_owned(),
+                search.name(),
+                directions.clone(),
+            )
+        }));
+    }
+    let Some(finetune) = &settings.finetune else {
+        return evaluations;
+    };
     for regime in &finetune.regimes {
         evaluations.push((
             finetune.task.name().to_owned(),
@@ -109,11 +165,11 @@ pub fn evaluations(settings: &Settings) -> Vec<(String, String, Vec<String>)> {
 /// The languages that a regime is scored in. The source language needs no translation, so that it is scored in every regime:
 /// under translate-train and translate-test its score is the zero-shot one.
 pub fn regime_languages(settings: &Settings, regime: Regime) -> Vec<String> {
-    let targets = settings
+    let restricted = settings
         .finetune
-        .regime_languages
-        .get(&regime)
-        .unwrap_or(&settings.languages.targets);
+        .as_ref()
+        .and_then(|finetune| finetune.regime_languages.get(&regime));
+    let targets = restricted.unwrap_or(&settings.languages.targets);
     std::iter::once(&settings.languages.source)
         .chain(targets)
         .cloned()
@@ -146,13 +202,7 @@ fn head(study: &Study, base: &Node, found: &mut Vec<Problem>) {
             .map(|variant| variant.name.clone())
             .collect(),
         evaluations: evaluations(&first.settings),
-        selections: first
-            .settings
-            .finetune
-            .select_on
-            .iter()
-            .map(|rule| rule.name().to_owned())
-            .collect(),
+        selections: selections(&first.settings),
         anchors: &study.anchors,
     };
     for (index, claim) in study.claims.iter().enumerate() {
@@ -238,7 +288,18 @@ fn settings(settings: &Settings, document: &Node, found: &mut Vec<Problem>) {
             add("data", "translation language modelling needs sentence pairs; name them under `data.parallel`".into());
         }
     }
-    finetune(settings, &mut add);
+    if settings.finetune.is_none() && settings.translation.is_none() {
+        add(
+            "study",
+            "the study evaluates nothing; add a section `finetune` or `translation`".into(),
+        );
+    }
+    if let Some(finetuning) = &settings.finetune {
+        finetune(finetuning, settings, &mut add);
+    }
+    if let Some(translating) = &settings.translation {
+        translation(translating, settings, &mut add);
+    }
     seeds(settings, &mut add);
 }
 
@@ -324,6 +385,7 @@ fn data(settings: &Settings, add: &mut impl FnMut(&str, String)) {
         synthetic,
         monolingual,
         parallel,
+        parallel_test,
         nli,
         ..
     } = &settings.data;
@@ -334,7 +396,8 @@ fn data(settings: &Settings, add: &mut impl FnMut(&str, String)) {
                 format!("{}; {}", problem.what, problem.remedy),
             );
         }
-        if !monolingual.is_empty() || !parallel.is_empty() || nli != &Default::default() {
+        let others = [monolingual.len(), parallel.len(), parallel_test.len()];
+        if others != [0; 3] || nli != &Default::default() {
             add("data", "a study reads synthetic languages or real text, not both; remove `synthetic` or the other sources".into());
         }
         return;
@@ -358,8 +421,10 @@ fn data(settings: &Settings, add: &mut impl FnMut(&str, String)) {
     for (index, source) in monolingual.iter().enumerate() {
         check(format!("data.monolingual.{index}"), source.problems());
     }
-    for (index, source) in parallel.iter().enumerate() {
-        check(format!("data.parallel.{index}"), source.problems());
+    for (field, sources) in [("parallel", parallel), ("parallel_test", parallel_test)] {
+        for (index, source) in sources.iter().enumerate() {
+            check(format!("data.{field}.{index}"), source.problems());
+        }
     }
     let lists = [
         ("train", &nli.train),
@@ -375,8 +440,51 @@ fn data(settings: &Settings, add: &mut impl FnMut(&str, String)) {
     }
 }
 
-fn finetune(settings: &Settings, add: &mut impl FnMut(&str, String)) {
-    let finetune = &settings.finetune;
+fn translation(
+    translation: &TranslationSettings,
+    settings: &Settings,
+    add: &mut impl FnMut(&str, String),
+) {
+    for problem in translation.validate(&settings.model, &settings.languages.all()) {
+        add(
+            &format!("translation.{}", problem.field),
+            format!("{}; {}", problem.what, problem.remedy),
+        );
+    }
+    for (index, direction) in translation.directions.iter().enumerate() {
+        let (first, second) = direction.pair();
+        let source = settings.languages.source.as_str();
+        if first != source && second != source {
+            add(
+                &format!("translation.directions.{index}"),
+                format!(
+                    "`{direction}` leaves out the source language; sentence pairs are those of `{source}` with another"
+                ),
+            );
+        }
+    }
+    for (side, start) in [
+        ("encoder", &translation.encoder),
+        ("decoder", &translation.decoder),
+    ] {
+        if start.is_pretrained() && settings.pretrain.settings().is_none() {
+            add(
+                &format!("translation.{side}"),
+                format!(
+                    "the {side} starts from a pretrained model, but the study has `pretrain: none`; describe pretraining, or start at random"
+                ),
+            );
+        }
+    }
+    if settings.data.parallel_validation == 0 {
+        add(
+            "data.parallel_validation",
+            "translation models are chosen on held-out pairs; keep some apart with `data.parallel_validation`".into(),
+        );
+    }
+}
+
+fn finetune(finetune: &FinetuneSettings, settings: &Settings, add: &mut impl FnMut(&str, String)) {
     let empty = |list: usize, path: &str, what: &str, add: &mut dyn FnMut(&str, String)| {
         if list == 0 {
             add(path, format!("name at least one {what}"));

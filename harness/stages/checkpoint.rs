@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use serde::de::DeserializeOwned;
 
 const UNFINISHED: &str = "unfinished";
 
@@ -50,6 +51,19 @@ pub fn save(
 /// The newest whole checkpoint: its update and folder.
 pub fn latest(checkpoints: &Path) -> Result<Option<(u64, PathBuf)>> {
     Ok(all(checkpoints)?.into_iter().max())
+}
+
+/// What `position.json` of a checkpoint holds.
+pub fn position<T: DeserializeOwned>(folder: &Path) -> Result<T> {
+    let path = folder.join("position.json");
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| {
+        format!(
+            "the checkpoint {} is damaged; remove it and start again",
+            folder.display()
+        )
+    })
 }
 
 fn all(checkpoints: &Path) -> Result<Vec<(u64, PathBuf)>> {

@@ -9,12 +9,15 @@ pub mod corpus;
 pub mod divergence;
 pub mod evaluate;
 pub mod finetune;
+pub mod metrics;
 pub mod monolingual;
 pub mod nli;
 pub mod parallel;
 pub mod pretrain;
 pub mod synthesize;
 pub mod tokenizer;
+pub mod translate;
+pub mod translation;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -46,6 +49,8 @@ pub fn run(stage: &str, settings: &Value, context: &Context) -> Result<Value> {
         pretrain::NAME => pretrain::run(&read(stage, settings)?, context),
         finetune::NAME => finetune::run(&read(stage, settings)?, context),
         evaluate::NAME => evaluate::run(&read(stage, settings)?, context),
+        translation::NAME => translation::run(&read(stage, settings)?, context),
+        translate::NAME => translate::run(&read(stage, settings)?, context),
         unknown => anyhow::bail!("no stage is named `{unknown}`"),
     }
 }

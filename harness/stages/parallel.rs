@@ -1,6 +1,7 @@
 //! Sentence pairs of two languages: read, piped, cleared of empty sides and evaluation sentences, split.
 //!
-//! Writes `train.<first>`, `train.<second>`, `valid.<first>` and `valid.<second>`, aligned line by line.
+//! Writes `train.<first>`, `train.<second>`, `valid.<first>` and `valid.<second>`, aligned line by line; of a test set
+//! `test.<first>` and `test.<second>`.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -34,8 +35,27 @@ pub struct Settings {
     /// At most so many pairs for training; all without it.
     pub limit: Option<u64>,
     pub validation_pairs: u64,
+    #[serde(default, skip_serializing_if = "Use::is_training")]
+    pub used_for: Use,
     /// The data seed of the study.
     pub seed: u64,
+}
+
+/// What sentence pairs are for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Use {
+    /// `train` and `valid`, drawn at random.
+    #[default]
+    Training,
+    /// `test`, all of them in their order.
+    Test,
+}
+
+impl Use {
+    fn is_training(&self) -> bool {
+        *self == Self::Training
+    }
 }
 
 /// Pairs between two looks at the stop flag.
@@ -81,14 +101,17 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     if gathered.keys.is_empty() {
         bail!("{} is empty: there is no pair in it", here());
     }
-    let parts = split::assign(
-        &vec![1; gathered.keys.len()],
-        settings.validation_pairs,
-        settings.limit,
-        settings.seed,
-        &format!("parallel split {}-{}", settings.first, settings.second),
-    )
-    .with_context(here)?;
+    let parts = match settings.used_for {
+        Use::Training => split::assign(
+            &vec![1; gathered.keys.len()],
+            settings.validation_pairs,
+            settings.limit,
+            settings.seed,
+            &format!("parallel split {}-{}", settings.first, settings.second),
+        )
+        .with_context(here)?,
+        Use::Test => vec![Part::Train; gathered.keys.len()],
+    };
     write(&spool, &parts, settings, context)?;
     std::fs::remove_file(&spool).with_context(|| format!("cannot remove `{}`", spool.display()))?;
 
@@ -146,7 +169,10 @@ fn input_files(settings: &Settings, context: &Context) -> Result<(Vec<InputFile>
             Ok((first, sides.next().transpose()?.unwrap_or_default()))
         }
         ParallelInput::Synthetic => {
-            let folder = context.input("synthesize")?.join("parallel");
+            let mut folder = context.input("synthesize")?.join("parallel");
+            if settings.used_for == Use::Test {
+                folder.push("test");
+            }
             let pair = format!("{}-{}", settings.first, settings.second);
             let side = |language: &str| input::of_path(&folder.join(format!("{pair}.{language}")));
             Ok((vec![side(&settings.first)?], vec![side(&settings.second)?]))
@@ -257,14 +283,16 @@ fn write(spool: &Path, parts: &[Part], settings: &Settings, context: &Context) -
             File::create(&path).with_context(|| format!("cannot write `{}`", path.display()))?;
         Ok(BufWriter::new(file))
     };
-    let mut train = [
-        create("train", &settings.first)?,
-        create("train", &settings.second)?,
-    ];
-    let mut validation = [
-        create("valid", &settings.first)?,
-        create("valid", &settings.second)?,
-    ];
+    let both = |part: &str| -> Result<Vec<BufWriter<File>>> {
+        Ok(vec![
+            create(part, &settings.first)?,
+            create(part, &settings.second)?,
+        ])
+    };
+    let (mut train, mut validation) = match settings.used_for {
+        Use::Training => (both("train")?, both("valid")?),
+        Use::Test => (both("test")?, Vec::new()),
+    };
     let mut lines = Lines::open(spool)?;
     for part in parts {
         let line = lines.next_line()?.context("the spool file lost a line")?;

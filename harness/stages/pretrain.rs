@@ -20,6 +20,7 @@ use crate::data::tokenizer::Tokenizer;
 use crate::model::{LanguageModelBatch, LossSum, Model, ModelSettings, Shape};
 use crate::objectives::{self, Objective, Text, Validation};
 use crate::spec::pretrain::PretrainSettings;
+use crate::stages::metrics::{Metrics, write_metrics};
 use crate::stages::{Context, checkpoint, divergence};
 use crate::training::{StepReport, Trainer};
 
@@ -40,39 +41,6 @@ pub struct Settings {
     pub pairs: Vec<(String, String)>,
     /// Of initialisation, batches, masks and dropout.
     pub seed: u64,
-}
-
-/// A line of `metrics.jsonl`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Metrics {
-    /// Some updates in a row.
-    Training {
-        /// Updates made.
-        update: u64,
-        /// Tokens seen in all of them.
-        tokens: u64,
-        /// Mean nats per target of each objective since the line before.
-        loss: BTreeMap<String, f64>,
-        /// Global norm of the last update's gradient before clipping.
-        gradient_norm: f64,
-        /// Of the last update.
-        learning_rate: f64,
-    },
-    /// Held-out text of one language or pair.
-    Validation {
-        update: u64,
-        tokens: u64,
-        objective: String,
-        /// `en`, or `en-fr`.
-        of: String,
-        /// Tokens predicted.
-        targets: u64,
-        /// Mean nats per target; its exponential is the perplexity.
-        loss: f64,
-        /// Share of the targets whose token is the most probable.
-        accuracy: f64,
-    },
 }
 
 /// Where a run is; saved in checkpoints.
@@ -205,27 +173,6 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     Ok(facts(&shape, &position, &speed))
 }
 
-/// Reads `metrics.jsonl` of an artifact.
-pub fn read_metrics(folder: &Path) -> Result<Vec<Metrics>> {
-    let path = folder.join("metrics.jsonl");
-    let text =
-        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let line = |line: &str| {
-        serde_json::from_str(line)
-            .with_context(|| format!("{} has a line that is no metric", path.display()))
-    };
-    text.lines().map(line).collect()
-}
-
-fn write_metrics(metrics: &[Metrics], path: &Path) -> Result<()> {
-    let mut text = String::new();
-    for line in metrics {
-        text.push_str(&serde_json::to_string(line)?);
-        text.push('\n');
-    }
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-}
-
 fn open_text(settings: &Settings, context: &Context, tokenizer: &Tokenizer) -> Result<Text> {
     let mut text = Text::new(tokenizer)?;
     if settings.pretrain.uses_monolingual_text() {
@@ -259,15 +206,7 @@ fn resume(trainer: &mut Trainer, checkpoints: &Path) -> Result<Position> {
     let Some((_, folder)) = checkpoint::latest(checkpoints)? else {
         return Ok(Position::default());
     };
-    let path = folder.join("position.json");
-    let text =
-        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let position = serde_json::from_str(&text).with_context(|| {
-        format!(
-            "the checkpoint {} is damaged; remove it and start again",
-            folder.display()
-        )
-    })?;
+    let position = checkpoint::position(&folder)?;
     trainer.load_state(&folder.join("trainer.safetensors"))?;
     Ok(position)
 }
@@ -325,7 +264,7 @@ fn validate(
 }
 
 /// A batch as it is kept when an update diverged.
-fn batch_json(batch: &LanguageModelBatch) -> Value {
+pub(super) fn batch_json(batch: &LanguageModelBatch) -> Value {
     json!({
         "sequences": divergence::batch_json(&batch.batch),
         "indices": batch.targets.indices,

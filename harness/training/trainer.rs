@@ -241,12 +241,21 @@ impl Trainer {
     /// Forward, backward and update over micro-batches. The loss is the mean over the targets of all of them.
     /// Errs with [`NotFinite`] before anything changes.
     pub fn language_model_step(&mut self, micro: &[LanguageModelBatch]) -> Result<StepReport> {
+        self.weighted_step(micro, 1.0)
+    }
+
+    /// As [`Trainer::language_model_step`] with the gradient times `weight`; the loss that is told is unweighted.
+    pub fn weighted_step(
+        &mut self,
+        micro: &[LanguageModelBatch],
+        weight: f32,
+    ) -> Result<StepReport> {
         let targets: usize = micro.iter().map(|input| input.targets.labels.len()).sum();
         ensure!(
             targets > 0,
             "a step needs at least one target; mask or predict something"
         );
-        let loss = self.accumulate_language_model(micro, 1.0)?.mean();
+        let loss = self.accumulate_language_model(micro, weight)?.mean();
         let report = self.apply(targets as f64)?;
         Ok(StepReport {
             update: report.update,

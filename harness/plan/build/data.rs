@@ -4,11 +4,12 @@ use anyhow::Result;
 
 use super::{Builder, Files, Inputs, nothing};
 use crate::data::nli::Split;
-use crate::data::source::{NliInput, NliSource, ParallelInput, TextInput};
+use crate::data::source::{NliInput, NliSource, ParallelInput, ParallelSource, TextInput};
 use crate::fingerprint::Fingerprint;
 use crate::plan::Source;
 use crate::spec::Problem;
 use crate::spec::settings::{NliData, Settings};
+use crate::stages::parallel::Use;
 use crate::stages::{corpus, monolingual, nli, parallel, synthesize, tokenizer};
 
 /// Parts of a natural language inference data set.
@@ -176,8 +177,21 @@ impl Builder<'_> {
 
     /// Dev and test sets of a language, whose sentences must not be trained on.
     fn evaluation_sets(&mut self, settings: &Settings, languages: &[&str]) -> Result<Inputs> {
-        let evaluated = settings.languages.evaluated();
+        let evaluated = match settings.finetune {
+            Some(_) => settings.languages.evaluated(),
+            None => Vec::new(),
+        };
         let mut inputs = Inputs::new();
+        let directions = settings.translation.iter();
+        let directions = directions.flat_map(|translation| &translation.directions);
+        for direction in directions {
+            let (first, second) = direction.pair();
+            if languages.contains(&first) || languages.contains(&second) {
+                let name = format!("exclude:parallel_test:{first}-{second}");
+                let test = self.parallel_test(settings, (first, second))?;
+                inputs.insert(name, test);
+            }
+        }
         for language in languages
             .iter()
             .filter(|language| evaluated.contains(language))
@@ -245,20 +259,40 @@ impl Builder<'_> {
         )
     }
 
-    /// Sentence pairs of two languages in alphabetical order.
-    fn parallel(
+    /// Sentence pairs of two languages in alphabetical order, to train and validate with.
+    fn parallel(&mut self, settings: &Settings, pair: (&str, &str)) -> Result<Fingerprint> {
+        let inputs = self.evaluation_sets(settings, &[pair.0, pair.1])?;
+        let sources = &settings.data.parallel;
+        self.pairs(settings, pair, "parallel", sources, inputs, Use::Training)
+    }
+
+    /// Sentence pairs of two languages in alphabetical order, to test with.
+    pub(super) fn parallel_test(
+        &mut self,
+        settings: &Settings,
+        pair: (&str, &str),
+    ) -> Result<Fingerprint> {
+        let sources = &settings.data.parallel_test;
+        let inputs = Inputs::new();
+        self.pairs(settings, pair, "parallel_test", sources, inputs, Use::Test)
+    }
+
+    fn pairs(
         &mut self,
         settings: &Settings,
         (first, second): (&str, &str),
+        section: &str,
+        sources: &[ParallelSource],
+        mut inputs: Inputs,
+        used_for: Use,
     ) -> Result<Fingerprint> {
-        let name = format!("parallel {first}-{second}");
+        let name = format!("{section} {first}-{second}").replace('_', " ");
         let source_language = settings.languages.source.as_str();
         let target = if first == source_language {
             second
         } else {
             first
         };
-        let mut inputs = self.evaluation_sets(settings, &[first, second])?;
         let mut files = Files::new();
         let input = match self.synthesize(settings)? {
             Some(job) => {
@@ -266,21 +300,21 @@ impl Builder<'_> {
                 ParallelInput::Synthetic
             }
             None => {
-                let sources = &settings.data.parallel;
                 let root = self.root;
-                let what =
-                    format!("{first}-{second}: sentence pairs for translation language modelling");
+                let what = match used_for {
+                    Use::Training => format!("{first}-{second}: sentence pairs"),
+                    Use::Test => format!("{first}-{second}: sentence pairs to test translation"),
+                };
+                let section = format!("data.{section}");
                 let Some((index, source)) = self::first(sources, |source| source.covers(target))
                 else {
-                    return Ok(self.miss(
-                        "data.parallel",
-                        format!("{what}; name them under data.parallel"),
-                    ));
+                    let message = format!("{what}; name them under {section}");
+                    return Ok(self.miss(&section, message));
                 };
                 let paths = match source.files(source_language, target, root) {
                     Ok(paths) => paths,
                     Err(error) => {
-                        let path = format!("data.parallel.{index}");
+                        let path = format!("{section}.{index}");
                         return Ok(self.miss(&path, format!("{what}; {error:#}")));
                     }
                 };
@@ -296,13 +330,18 @@ impl Builder<'_> {
                 input
             }
         };
+        let training = used_for == Use::Training;
         let stage = parallel::Settings {
             first: first.to_owned(),
             second: second.to_owned(),
             input,
             text_pipeline: settings.data.text_pipeline,
-            limit: settings.data.parallel_limit,
-            validation_pairs: settings.data.parallel_validation,
+            limit: settings.data.parallel_limit.filter(|_| training),
+            validation_pairs: match used_for {
+                Use::Training => settings.data.parallel_validation,
+                Use::Test => 0,
+            },
+            used_for,
             seed: settings.seeds.data,
         };
         self.add_data(

@@ -1,7 +1,9 @@
-//! The jobs of a study, in order: `data.rs` those that prepare text, `training.rs` those that train and evaluate.
+//! The jobs of a study, in order: `data.rs` those that prepare text, `training.rs` those that pretrain,
+//! fine-tune and evaluate, `translation.rs` those that train and test translation models.
 
 mod data;
 mod training;
+mod translation;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

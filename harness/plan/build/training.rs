@@ -8,9 +8,11 @@ use super::data::Role;
 use super::{Builder, Files, Inputs};
 use crate::data::source::NliSource;
 use crate::fingerprint::Fingerprint;
+use crate::objectives::ObjectiveSettings;
 use crate::plan::estimate::{self, Estimate};
 use crate::plan::{CellName, Pretraining, Run};
-use crate::spec::finetune::Regime;
+use crate::spec::finetune::{FinetuneSettings, Regime};
+use crate::spec::pretrain::PretrainSettings;
 use crate::spec::regime_languages;
 use crate::spec::settings::Settings;
 use crate::stages::evaluate::{TestCell, TestText};
@@ -18,27 +20,44 @@ use crate::stages::{baselines, evaluate, finetune, pretrain};
 
 impl Builder<'_> {
     pub(super) fn variant(&mut self, variant: &str, settings: &Settings) -> Result<()> {
-        self.baselines(settings)?;
+        if let Some(finetuning) = &settings.finetune {
+            self.baselines(settings, finetuning)?;
+        }
         for pretrain_seed in &settings.seeds.pretrain {
-            let encoder = self.pretrain(variant, settings, *pretrain_seed)?;
-            for finetune_seed in &settings.seeds.finetune {
-                for training in training_sets(settings) {
+            if let Some(finetuning) = &settings.finetune {
+                let encoder = self.pretrain(variant, settings, None, *pretrain_seed)?;
+                for finetune_seed in &settings.seeds.finetune {
+                    for training in training_sets(settings, finetuning) {
+                        let seeds = (*pretrain_seed, *finetune_seed);
+                        let start = encoder.as_ref();
+                        self.run(variant, (settings, finetuning), seeds, start, &training)?;
+                    }
+                }
+            }
+            if let Some(translation) = &settings.translation {
+                for finetune_seed in &settings.seeds.finetune {
                     let seeds = (*pretrain_seed, *finetune_seed);
-                    self.run(variant, settings, seeds, encoder.as_ref(), &training)?;
+                    self.translation(variant, settings, translation, seeds)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn pretrain(
+    /// The pretrained encoder of a variant, on other objectives than the study's where they are given.
+    pub(super) fn pretrain(
         &mut self,
         variant: &str,
         settings: &Settings,
+        objectives: Option<&Vec<ObjectiveSettings>>,
         seed: u64,
     ) -> Result<Option<Fingerprint>> {
         let Some(pretraining) = settings.pretrain.settings() else {
             return Ok(None);
+        };
+        let pretraining = &PretrainSettings {
+            objectives: objectives.unwrap_or(&pretraining.objectives).clone(),
+            ..pretraining.clone()
         };
         let mut inputs = Inputs::from([("tokenizer".to_owned(), self.tokenizer(settings)?)]);
         let languages: Vec<String> = settings
@@ -78,19 +97,22 @@ impl Builder<'_> {
         let label = format!("pretrain {variant}, seed {seed}");
         let identity = (pretrain::NAME, pretrain::VERSION);
         let job = self.add(identity, &stage, inputs, Files::new(), label, estimate)?;
-        let (variant, fingerprint) = (variant.to_owned(), job.clone());
-        self.plan.pretrainings.push(Pretraining {
-            variant,
+        let pretraining = Pretraining {
+            variant: variant.to_owned(),
             seed,
-            fingerprint,
-        });
+            fingerprint: job.clone(),
+        };
+        // Both sides of a translation model may start from the same.
+        if !self.plan.pretrainings.contains(&pretraining) {
+            self.plan.pretrainings.push(pretraining);
+        }
         Ok(Some(job))
     }
 
     fn run(
         &mut self,
         variant: &str,
-        settings: &Settings,
+        (settings, finetuning): (&Settings, &FinetuneSettings),
         seeds: (u64, u64),
         encoder: Option<&Fingerprint>,
         training: &TrainingSet,
@@ -118,8 +140,7 @@ impl Builder<'_> {
                 self.nli(settings, Role::Dev, language)?,
             );
         }
-        let finetuning = &settings.finetune;
-        let estimate = estimate::finetuning(settings);
+        let estimate = estimate::finetuning(settings, finetuning);
         let mut configurations = Vec::new();
         for batch_size in &finetuning.grid.batch_size {
             for encoder_learning_rate in &finetuning.grid.encoder_learning_rate {
@@ -168,7 +189,7 @@ impl Builder<'_> {
         }
         self.evaluate(
             variant,
-            settings,
+            (settings, finetuning),
             seeds,
             training,
             tokenizer_job,
@@ -179,7 +200,7 @@ impl Builder<'_> {
     fn evaluate(
         &mut self,
         variant: &str,
-        settings: &Settings,
+        (settings, finetuning): (&Settings, &FinetuneSettings),
         seeds: (u64, u64),
         training: &TrainingSet,
         tokenizer_job: Fingerprint,
@@ -200,7 +221,7 @@ impl Builder<'_> {
                 hypotheses,
                 told,
                 dev,
-            } = layout(settings, test);
+            } = layout(settings, finetuning, test);
             for text in [&premises, &hypotheses] {
                 let (role, language) = match test {
                     Test::Translated(language) => (Role::TranslatedTest, language),
@@ -218,7 +239,7 @@ impl Builder<'_> {
             } else {
                 source.clone()
             };
-            for selection in &settings.finetune.select_on {
+            for selection in &finetuning.select_on {
                 cells.push(TestCell {
                     regime: *regime,
                     selection: *selection,
@@ -247,9 +268,9 @@ impl Builder<'_> {
         let stage = evaluate::Settings {
             source,
             runs: configurations.len(),
-            pooling: settings.finetune.pooling,
-            maximum_length: settings.finetune.maximum_length,
-            precision: settings.finetune.precision,
+            pooling: finetuning.pooling,
+            maximum_length: finetuning.maximum_length,
+            precision: finetuning.precision,
             cells,
         };
         let label = format!(
@@ -277,14 +298,14 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn baselines(&mut self, settings: &Settings) -> Result<()> {
+    fn baselines(&mut self, settings: &Settings, finetuning: &FinetuneSettings) -> Result<()> {
         if self.plan.baselines.is_some() {
             return Ok(());
         }
         let source = settings.languages.source.clone();
         let mut inputs = Inputs::new();
         let mut training_languages = vec![source.clone()];
-        let translated = training_sets(settings)
+        let translated = training_sets(settings, finetuning)
             .into_iter()
             .flat_map(|set| set.languages);
         training_languages.extend(
@@ -362,8 +383,8 @@ struct Layout {
     dev: String,
 }
 
-fn layout(settings: &Settings, test: &Test) -> Layout {
-    let task = settings.finetune.task.name();
+fn layout(settings: &Settings, finetuning: &FinetuneSettings, test: &Test) -> Layout {
+    let task = finetuning.task.name();
     let source = &settings.languages.source;
     let text = |role: Role, of: &str, language: &str| TestText {
         input: format!("{}:{of}", role.name()),
@@ -409,7 +430,7 @@ fn translator(settings: &Settings, sources: &[NliSource], language: &str) -> Str
     citation.unwrap_or_else(|| "file of the study".to_owned())
 }
 
-fn training_sets(settings: &Settings) -> Vec<TrainingSet> {
+fn training_sets(settings: &Settings, finetuning: &FinetuneSettings) -> Vec<TrainingSet> {
     let source = &settings.languages.source;
     let evaluated: Vec<String> = settings
         .languages
@@ -424,13 +445,13 @@ fn training_sets(settings: &Settings) -> Vec<TrainingSet> {
         tests: Vec::new(),
     };
     let mut others = Vec::new();
-    for regime in &settings.finetune.regimes {
+    for regime in &finetuning.regimes {
         let languages = regime_languages(settings, *regime);
         let plain = |language: &String| (*regime, Test::Plain(language.clone()));
         match regime {
             Regime::ZeroShot => {
                 on_source.tests.extend(languages.iter().map(plain));
-                if settings.finetune.mixed_pairs {
+                if finetuning.mixed_pairs {
                     for premise in &evaluated {
                         for hypothesis in
                             evaluated.iter().filter(|hypothesis| *hypothesis != premise)

@@ -4,17 +4,21 @@
 use super::canvas::Canvas;
 use super::{Material, dot, dots, task_name};
 use crate::metrics::CHANCE;
+use crate::spec::TRANSLATION_TASK;
 use crate::spec::claims::MEAN;
 use anyhow::Result;
 
 /// Zero-shot transfer; the study's first regime where it has no zero-shot evaluation.
 pub(super) fn draw(material: &Material) -> Result<Option<Canvas>> {
     let manifest = &material.input.results.manifest;
-    let evaluations = || manifest.evaluations.iter();
+    let evaluations = || {
+        let all = manifest.evaluations.iter();
+        all.filter(|evaluation| evaluation.task != TRANSLATION_TASK)
+    };
     let zero_shot = evaluations().find(|evaluation| evaluation.regime == "zero_shot");
-    let Some(regime) = zero_shot
+    let Some((task, regime)) = zero_shot
         .or(evaluations().next())
-        .map(|evaluation| &evaluation.regime)
+        .map(|evaluation| (evaluation.task.clone(), &evaluation.regime))
     else {
         return Ok(None);
     };
@@ -58,12 +62,12 @@ pub(super) fn draw(material: &Material) -> Result<Option<Canvas>> {
             "Study {}, profile {}. {training}{}",
             manifest.study,
             manifest.profile,
-            material.evidence(&panels, &estimates)
+            material.evidence(&task, &panels, &estimates)
         ),
         axis_title: "accuracy (%)".to_string(),
         series: material.variant_labels(),
         panels,
-        reference: (CHANCE, format!("chance {CHANCE:.1}")),
+        reference: Some((CHANCE, format!("chance {CHANCE:.1}"))),
         percent: true,
     };
     dots::draw(&figure).map(Some)

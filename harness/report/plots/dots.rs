@@ -43,7 +43,7 @@ pub struct Figure {
     pub series: Vec<String>,
     pub panels: Vec<Panel>,
     /// A dashed line with its name.
-    pub reference: (f64, String),
+    pub reference: Option<(f64, String)>,
     /// Values are percent: the axis stays within 0 to 100.
     pub percent: bool,
 }
@@ -58,8 +58,9 @@ impl Figure {
         };
         let values =
             || dots().flat_map(|dot| dot.per_seed.iter().copied().chain([dot.low, dot.high]));
-        let low = values().fold(self.reference.0, f64::min);
-        let high = values().fold(self.reference.0, f64::max);
+        let reference = self.reference.as_ref().map(|(value, _)| *value);
+        let low = values().chain(reference).fold(f64::INFINITY, f64::min);
+        let high = values().chain(reference).fold(f64::NEG_INFINITY, f64::max);
         if self.percent {
             Axis::around(
                 (low - 2.0).max(0.0),
@@ -136,7 +137,9 @@ fn reference(
     figure: &Figure,
     named: bool,
 ) -> Result<()> {
-    let (value, name) = &figure.reference;
+    let Some((value, name)) = &figure.reference else {
+        return Ok(());
+    };
     let y = axis.height(*value, area.top, area.bottom);
     canvas.dashed((area.left, y), (area.right, y), 5.0, 1.2, frame::EDGE);
     if named {

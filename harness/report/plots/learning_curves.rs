@@ -97,7 +97,7 @@ fn place(point: &CurvePoint, languages: &Languages) -> (PanelKey, String) {
         .position(|word| word.split('-').all(known) || known(word));
     let language = named.map(|index| words.remove(index)).unwrap_or_default();
     let side = match point.stage {
-        CurveStage::Pretrain => Side::Every,
+        CurveStage::Pretrain | CurveStage::Translation => Side::Every,
         CurveStage::Finetune if language == languages.source => Side::Source,
         CurveStage::Finetune if language.is_empty() => Side::Every,
         CurveStage::Finetune => Side::Targets,
@@ -198,6 +198,7 @@ fn draw_panel(
     let unit = match stage {
         CurveStage::Pretrain => "tokens seen in pretraining",
         CurveStage::Finetune => "examples seen in fine-tuning",
+        CurveStage::Translation => "tokens seen in translation",
     };
     let style = lettering(11.5, frame::INK, Anchor::Middle);
     canvas.text(
@@ -244,6 +245,7 @@ fn panel_title(
     let stage = match stage {
         CurveStage::Pretrain => "Pretraining",
         CurveStage::Finetune => "Fine-tuning",
+        CurveStage::Translation => "Translation",
     };
     let shown = lines
         .values()

@@ -6,10 +6,12 @@ mod accuracy;
 mod canvas;
 mod dots;
 mod frame;
+mod initialisation_grid;
 mod learning_curves;
 mod regimes;
 mod text;
 mod transfer_gap;
+mod translation;
 
 pub use frame::thousands;
 
@@ -17,6 +19,7 @@ use crate::metrics::Metric;
 use crate::report::ReportInput;
 use crate::report::manifest::Scale;
 use crate::report::summary::{Estimate, IntervalKind, Query, Summary};
+use crate::spec::TRANSLATION_TASK;
 use anyhow::{Context, Result};
 use canvas::Canvas;
 use rayon::prelude::*;
@@ -35,7 +38,7 @@ pub struct Plot {
 }
 
 /// Every plot, in the order in which the report shows them.
-pub const ALL: [Plot; 4] = [
+pub const ALL: [Plot; 6] = [
     Plot {
         name: "accuracy",
         draw: accuracy::draw,
@@ -47,6 +50,14 @@ pub const ALL: [Plot; 4] = [
     Plot {
         name: "transfer_gap",
         draw: transfer_gap::draw,
+    },
+    Plot {
+        name: "translation",
+        draw: translation::draw,
+    },
+    Plot {
+        name: "initialisation_grid",
+        draw: initialisation_grid::draw,
     },
     Plot {
         name: "learning_curves",
@@ -112,14 +123,9 @@ impl Material<'_> {
             .collect()
     }
 
-    /// The rule whose test scores plots show: the study's first.
-    fn selection(&self) -> &str {
-        self.input
-            .results
-            .manifest
-            .selections
-            .first()
-            .map_or("", String::as_str)
+    /// The rule whose test scores plots show: the study's first for the task.
+    fn selection(&self, task: &str) -> &str {
+        self.input.results.manifest.selection_of(task)
     }
 
     fn query<'q>(
@@ -134,8 +140,8 @@ impl Material<'_> {
             task,
             regime,
             language,
-            selection: self.selection(),
-            metric: Metric::Accuracy,
+            selection: self.selection(task),
+            metric: Metric::of_task(task),
         }
     }
 
@@ -170,7 +176,7 @@ impl Material<'_> {
     }
 
     /// The sentences under a plot's title that say how much evidence it shows.
-    fn evidence(&self, panels: &[dots::Panel], estimates: &[Estimate]) -> String {
+    fn evidence(&self, task: &str, panels: &[dots::Panel], estimates: &[Estimate]) -> String {
         let span = |values: &mut dyn Iterator<Item = usize>| {
             let values: Vec<usize> = values.collect();
             let low = values.iter().copied().min().unwrap_or(0);
@@ -195,16 +201,23 @@ impl Material<'_> {
         let plural = if asked == 1 { "seed" } else { "seeds" };
         let items = span(&mut estimates.iter().map(|estimate| estimate.items));
         let kinds = [IntervalKind::Items, IntervalKind::SeedsAndItems];
-        let shown: Vec<&str> = kinds
+        let (items_are, per) = match task {
+            TRANSLATION_TASK => ("test sentences", "test sentences per direction"),
+            _ => (
+                "test items (clustered by premise)",
+                "test examples per language",
+            ),
+        };
+        let shown: Vec<String> = kinds
             .iter()
             .filter(|kind| estimates.iter().any(|estimate| estimate.kind == **kind))
             .map(|kind| match kind {
-                IntervalKind::Items => "over test items (clustered by premise), for these seeds",
-                IntervalKind::SeedsAndItems => "over seeds and test items (clustered by premise)",
+                IntervalKind::Items => format!("over {items_are}, for these seeds"),
+                IntervalKind::SeedsAndItems => format!("over seeds and {items_are}"),
             })
             .collect();
         let mut sentences = vec![
-            format!("{seeds}{of} {plural}, {items} test examples per language."),
+            format!("{seeds}{of} {plural}, {items} {per}."),
             format!("Bars: 95 % interval {}.", shown.join(" or ")),
         ];
         if estimates.iter().any(|estimate| estimate.per_seed.len() > 1) {
@@ -220,13 +233,14 @@ impl Material<'_> {
         {
             sentences.push("Dash: no result.".to_string());
         }
-        sentences.push(self.selection_sentence());
+        sentences.push(self.selection_sentence(task));
         sentences.extend(self.scale_sentence());
         sentences.join(" ")
     }
 
-    fn selection_sentence(&self) -> String {
-        match self.selection() {
+    fn selection_sentence(&self, task: &str) -> String {
+        match self.selection(task) {
+            "validation_bleu" => "Chosen by BLEU on held-out pairs.".to_string(),
             "source_dev" => "Chosen on the source language's dev set.".to_string(),
             "mean_dev" => "Chosen on the mean of all dev sets (uses target labels).".to_string(),
             "target_dev" => "Chosen on each language's dev set (uses target labels).".to_string(),

@@ -4,6 +4,7 @@ use super::canvas::Canvas;
 use super::{Material, dot, dots, task_name};
 use crate::metrics::CHANCE;
 use crate::report::manifest::Evaluation;
+use crate::spec::TRANSLATION_TASK;
 use crate::spec::claims::MEAN;
 use anyhow::Result;
 
@@ -17,7 +18,9 @@ pub(super) fn draw(material: &Material) -> Result<Option<Canvas>> {
             .filter(|evaluation| evaluation.task == task)
             .collect()
     };
-    let several = |evaluation: &&Evaluation| of_task(&evaluation.task).len() > 1;
+    let several = |evaluation: &&Evaluation| {
+        evaluation.task != TRANSLATION_TASK && of_task(&evaluation.task).len() > 1
+    };
     let Some(task) = manifest
         .evaluations
         .iter()
@@ -75,7 +78,7 @@ pub(super) fn draw(material: &Material) -> Result<Option<Canvas>> {
             "Study {}, profile {}. {means}{}",
             manifest.study,
             manifest.profile,
-            material.evidence(&panels, &estimates)
+            material.evidence(task, &panels, &estimates)
         ),
         axis_title: "accuracy (%)".to_string(),
         series: evaluations
@@ -83,7 +86,7 @@ pub(super) fn draw(material: &Material) -> Result<Option<Canvas>> {
             .map(|evaluation| material.label(&evaluation.regime))
             .collect(),
         panels,
-        reference: (CHANCE, format!("chance {CHANCE:.1}")),
+        reference: Some((CHANCE, format!("chance {CHANCE:.1}"))),
         percent: true,
     };
     dots::draw(&figure).map(Some)

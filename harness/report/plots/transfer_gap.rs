@@ -61,12 +61,12 @@ pub(super) fn draw(material: &Material) -> Result<Option<Canvas>> {
              better transfer (a model at chance in both has none). {}",
             manifest.study,
             manifest.profile,
-            material.evidence(&panels, &estimates)
+            material.evidence("", &panels, &estimates)
         ),
         axis_title: "gap (percentage points)".to_string(),
         series: material.variant_labels(),
         panels,
-        reference: (0.0, "no gap".to_string()),
+        reference: Some((0.0, "no gap".to_string())),
         percent: false,
     };
     dots::draw(&figure).map(Some)

@@ -110,7 +110,10 @@ pub fn layout(table: &Table, input: &ReportInput, summary: &Summary) -> Layout {
             columns.push(MEAN.to_owned());
             columns
         }
-        TableColumns::Selections => manifest.selections.clone(),
+        TableColumns::Selections => {
+            let rules = manifest.selections_of(&table.task).into_iter();
+            rules.map(str::to_owned).collect()
+        }
     };
 
     let mut estimates = Vec::new();
@@ -131,7 +134,7 @@ pub fn layout(table: &Table, input: &ReportInput, summary: &Summary) -> Layout {
                         regime: &evaluation.regime,
                         language,
                         selection,
-                        metric: table.metric,
+                        metric: table.metric(),
                     }));
                 }
                 let label = input
@@ -165,8 +168,10 @@ pub fn layout(table: &Table, input: &ReportInput, summary: &Summary) -> Layout {
 
 /// The selection rule of a table of languages: the study's first unless it names one.
 fn selection<'a>(table: &'a Table, manifest: &'a Manifest) -> &'a str {
-    let first = manifest.selections.first();
-    table.select.as_ref().or(first).map_or("", String::as_str)
+    match &table.select {
+        Some(select) => select,
+        None => manifest.selection_of(&table.task),
+    }
 }
 
 /// How tables and plots name a regime.
@@ -231,7 +236,7 @@ fn published_rows(
         .get(&paper_rows.anchor)
         .into_iter()
         .flatten()
-        .filter(|anchor| anchor.setting == setting && anchor.metric == table.metric.name())
+        .filter(|anchor| anchor.setting == setting && anchor.metric == table.metric().name())
         .filter(|anchor| paper_rows.rows.is_empty() || paper_rows.rows.contains(&anchor.row))
         .collect();
     let mut seen = BTreeSet::new();
@@ -309,18 +314,16 @@ fn published_entry(row: &[&Anchor], column: &str, columns: &[String]) -> Option<
 }
 
 fn caption(table: &Table, input: &ReportInput) -> String {
-    let metric = match table.metric {
-        Metric::Accuracy => "accuracy",
-        Metric::MacroPrecision => "macro precision",
-        Metric::MacroRecall => "macro recall",
-        Metric::MacroF1 => "macro F1",
-    };
+    let metric = table.metric().title();
     let task = match table.task.as_str() {
         "xnli" => "XNLI",
         "xnli_mixed" => "XNLI, premise and hypothesis in different languages",
         other => other,
     };
-    let mut caption = format!("{task}: test {metric} in percent");
+    let mut caption = format!("{task}: test {metric}");
+    if Metric::OF_CLASSES.contains(&table.metric()) {
+        caption.push_str(" in percent");
+    }
     if let Some(regime) = &table.regime {
         caption.push_str(&format!(", {}", regime_label(input, regime)));
     }

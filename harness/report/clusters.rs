@@ -1,0 +1,98 @@
+//! The counts of one cell by cluster (premise or sentence), whatever is counted.
+
+use std::collections::BTreeMap;
+
+use crate::metrics::bleu::Smoothing;
+use crate::metrics::intervals::{self, Score};
+use crate::metrics::{Confusion, Metric, TranslationCounts};
+use crate::report::scores::ItemPrediction;
+
+/// Sorted by premise, or by sentence.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Clusters {
+    Classes(Vec<(u32, Confusion)>),
+    Translations(Vec<(u32, TranslationCounts)>, Smoothing),
+}
+
+impl Clusters {
+    pub fn of_classes(items: &[ItemPrediction]) -> Self {
+        let mut clusters: BTreeMap<u32, Confusion> = BTreeMap::new();
+        for item in items {
+            clusters
+                .entry(item.premise)
+                .or_default()
+                .add(item.gold, item.predicted);
+        }
+        Self::Classes(clusters.into_iter().collect())
+    }
+
+    pub fn of_translations(sentences: &[TranslationCounts], smoothing: Smoothing) -> Self {
+        let numbered = sentences.iter().zip(0..);
+        Self::Translations(
+            numbered.map(|(counts, number)| (number, *counts)).collect(),
+            smoothing,
+        )
+    }
+
+    /// The score of all clusters; 0 where the metric is of something else than is counted.
+    pub fn score(&self, metric: Metric) -> Score {
+        match self {
+            Self::Classes(clusters) => intervals::score(metric, clusters),
+            Self::Translations(clusters, smoothing) => {
+                let percent =
+                    |counts: &TranslationCounts| counts.percent(metric, *smoothing).unwrap_or(0.0);
+                intervals::score_of(clusters, percent)
+            }
+        }
+    }
+
+    /// Numbers of the clusters, ascending.
+    pub fn numbers(&self) -> Vec<u32> {
+        match self {
+            Self::Classes(clusters) => clusters.iter().map(|(number, _)| *number).collect(),
+            Self::Translations(clusters, _) => clusters.iter().map(|(number, _)| *number).collect(),
+        }
+    }
+
+    /// Those whose number is among some that are sorted.
+    pub fn among(&self, numbers: &[u32]) -> Self {
+        let keep = |number: &u32| numbers.binary_search(number).is_ok();
+        match self {
+            Self::Classes(clusters) => Self::Classes(
+                clusters
+                    .iter()
+                    .filter(|(number, _)| keep(number))
+                    .copied()
+                    .collect(),
+            ),
+            Self::Translations(clusters, smoothing) => Self::Translations(
+                clusters
+                    .iter()
+                    .filter(|(number, _)| keep(number))
+                    .copied()
+                    .collect(),
+                *smoothing,
+            ),
+        }
+    }
+
+    /// Test items.
+    pub fn items(&self) -> usize {
+        match self {
+            Self::Classes(_) => self.confusion().map_or(0, |counts| counts.total() as usize),
+            Self::Translations(clusters, _) => clusters.len(),
+        }
+    }
+
+    /// Sums of classes, where classes are what is counted.
+    pub fn confusion(&self) -> Option<Confusion> {
+        let Self::Classes(clusters) = self else {
+            return None;
+        };
+        let mut total = Confusion::default();
+        for (_, counts) in clusters {
+            total += counts;
+        }
+        Some(total)
+    }
+}
