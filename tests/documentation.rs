@@ -71,12 +71,22 @@ fn the_page_of_the_study_file_is_what_the_program_prints() {
     assert_current("docs/study-file.md", &String::from_utf8(page).unwrap());
 }
 
+/// A file as it is committed; as it lies there where nothing is, or without git.
+fn committed(name: &str) -> String {
+    let shown = Command::new("git")
+        .args(["show", &format!("HEAD:./{name}")])
+        .current_dir(root())
+        .output();
+    match shown {
+        Ok(shown) if shown.status.success() => String::from_utf8(shown.stdout).unwrap(),
+        _ => read(name),
+    }
+}
+
 /// `<!-- from PATH -->` and `<!-- end -->` enclose the text of a file of results.
-#[test]
-fn tables_in_the_readme_are_those_of_the_results() {
-    let readme = read("README.md");
+fn with_tables(readme: &str, of: fn(&str) -> String) -> String {
     let mut wanted = String::new();
-    let mut rest = readme.as_str();
+    let mut rest = readme;
     let mut included = 0;
     while let Some(start) = rest.find("<!-- from ") {
         let opened = start + rest[start..].find("-->").expect("a marker ends with -->") + 3;
@@ -86,13 +96,22 @@ fn tables_in_the_readme_are_those_of_the_results() {
                 .find("<!-- end -->")
                 .expect("an included text ends with <!-- end -->");
         wanted.push_str(&rest[..opened]);
-        wanted.push_str(&format!("\n{}\n", read(source).trim_end()));
+        wanted.push_str(&format!("\n{}\n", of(source).trim_end()));
         rest = &rest[end..];
         included += 1;
     }
     wanted.push_str(rest);
     assert!(included > 0, "README.md includes no table of results");
-    assert_current("README.md", &wanted);
+    wanted
+}
+
+/// The quickstart, run on a processor of another kind, leaves other last digits in the checkout: they are not the README's.
+#[test]
+fn tables_in_the_readme_are_those_of_the_results() {
+    let readme = read("README.md");
+    if readme != with_tables(&readme, committed) {
+        assert_current("README.md", &with_tables(&readme, read));
+    }
 }
 
 /// Text between backticks and lines of code blocks, with the document they stand in.
