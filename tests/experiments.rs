@@ -173,6 +173,30 @@ fn violations(root: &Value, schema: &Value, document: &Value, at: &str) -> Vec<S
                     found.push(format!("{at}: {document} is beyond the {keyword} {bound}"));
                 }
             }
+            "minItems" | "maxItems" => {
+                let (count, bound) = (document.as_array().map(Vec::len), value.as_u64().unwrap());
+                let outside = |count: u64| match keyword.as_str() {
+                    "minItems" => count < bound,
+                    _ => count > bound,
+                };
+                if count.is_some_and(|count| outside(count as u64)) {
+                    found.push(format!("{at}: {document} is beyond the {keyword} {bound}"));
+                }
+            }
+            "prefixItems" => {
+                let pairs = document.as_array().into_iter().flatten();
+                for (index, (item, schema)) in pairs.zip(value.as_array().unwrap()).enumerate() {
+                    found.extend(violations(root, schema, item, &format!("{at}/{index}")));
+                }
+            }
+            // Of directions alone: two languages and a hyphen between them.
+            "pattern" => {
+                assert_eq!(value, "^[^-]+-[^-]+$");
+                let parts: Vec<&str> = document.as_str().unwrap_or_default().split('-').collect();
+                if parts.len() != 2 || parts.contains(&"") {
+                    found.push(format!("{at}: {document} does not match {value}"));
+                }
+            }
             "items" => {
                 for (index, item) in document.as_array().into_iter().flatten().enumerate() {
                     found.extend(violations(root, value, item, &format!("{at}/{index}")));

@@ -22,7 +22,7 @@ fn killed_runs_go_on_to_the_scores_of_an_uninterrupted_one() {
             let file = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments/quickstart.yaml");
             (
                 fs::read_to_string(file).unwrap(),
-                "results/quickstart/default",
+                "results/quickstart/quick",
             )
         }
         None => (

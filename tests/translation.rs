@@ -130,6 +130,11 @@ fn wrong_settings_of_translation_are_shown_at_their_lines() {
             "no direction",
         ),
         ("directions: [aa-bb, bb-aa]", "directions: [aa-cc]", "`cc`"),
+        (
+            "searches: [{beam: 1}",
+            "directions: [bb-cc]\n    searches: [{beam: 1}",
+            "not learnt",
+        ),
         ("maximum_length: 40", "maximum_length: 127", "126"),
         ("searches: [{beam: 1}", "searches: [{beam: 0}", "beam of 0"),
         ("validation_every: 12", "validation_every: 0", "number 0"),
@@ -200,6 +205,7 @@ fn settings(learning_rate: f64, updates: u64) -> Settings {
     Settings {
         model: model(),
         directions: vec!["aa-bb".parse().unwrap(), "bb-aa".parse().unwrap()],
+        validated: vec!["aa-bb".parse().unwrap(), "bb-aa".parse().unwrap()],
         encoder: Copied::Nothing,
         decoder: Copied::Nothing,
         train: TranslationTraining {

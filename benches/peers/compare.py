@@ -23,6 +23,7 @@ ROOT = HERE.parent.parent
 SMALL = "--layers 4 --hidden 256 --heads 4 --feed-forward 1024 --vocabulary 8000 --sequences 32 --length 64"
 LARGE = "--layers 6 --hidden 512 --heads 8 --feed-forward 2048 --vocabulary 8000 --sequences 16 --length 128"
 PAIRS = f"--layers 4 --hidden 256 --heads 4 --feed-forward 1024 --vocabulary 8000 --sequences 32 --lengths {HERE / 'xnli_lengths.txt'}"
+SENTENCES = "--layers 3 --hidden 256 --heads 4 --feed-forward 1024 --vocabulary 8000"
 XLT = "xlt"
 MARK = "<!-- measured -->"
 
@@ -35,6 +36,15 @@ WORKLOADS = [
     ]),
     ("masked LM, hidden 512, 6 layers, 16 x 128", LARGE, "--objective masked_lm", [("PyTorch", "pytorch.py", "")]),
     ("causal LM, hidden 256, 4 layers, 32 x 64", SMALL, "--objective causal_lm", [("PyTorch", "pytorch.py", "")]),
+    ("translation, training, hidden 256, 3+3 layers, 64 x 24", SENTENCES + " --sequences 64 --length 24", "--objective translation", [
+        ("transformers' Marian", "transformers_marian.py", ""),
+    ]),
+    ("translation, greedy, 128 x 24", SENTENCES + " --sequences 128 --length 24", "--objective generation", [
+        ("transformers' Marian", "transformers_marian.py", ""),
+    ]),
+    ("translation, beam of 4, 128 x 24", SENTENCES + " --sequences 128 --length 24", "--objective generation --beam 4", [
+        ("transformers' Marian", "transformers_marian.py", ""),
+    ]),
     ("XNLI fine-tuning, batches of 32 real lengths", PAIRS, "--objective xnli", [
         ("transformers, padded to 128", "transformers_xlm.py", "--pad-to 128"),
         ("transformers, padded to the longest", "transformers_xlm.py", ""),

@@ -18,9 +18,9 @@ use super::run::MachineArguments;
 use super::{DONE, exit};
 use crate::data::corpus::{Lines, binarise};
 use crate::data::nli::Label;
-use crate::data::tokenizer::{self, TokenizerSettings};
+use crate::data::tokenizer::{self, END_OF_SENTENCE, TokenizerSettings};
 use crate::kernels::{Device, Precision};
-use crate::model::{Batch, Direction, Encoder, Model, ModelSettings, Shape};
+use crate::model::{Batch, Direction, Encoder, Model, ModelSettings, Search, Shape};
 use crate::tasks::pair_classification::{Classifier, EncodedPair, predict, train_step};
 use crate::tasks::pooling::Pooling;
 use crate::training::{
@@ -35,6 +35,7 @@ const MOST_STEPS: u64 = 100_000;
 const LARGEST_VOCABULARY: usize = 1 << 24;
 const MOST_TOKENS: usize = 1 << 26;
 const MOST_BYTES: u64 = 1 << 40;
+const MOST_HYPOTHESES: usize = 1000;
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -100,6 +101,9 @@ pub struct StepArguments {
     /// Dropout, of attention too
     #[arg(long, default_value_t = 0.1)]
     pub dropout: f32,
+    /// Hypotheses that generation keeps at every length
+    #[arg(long, default_value_t = 1)]
+    pub beam: usize,
     /// Steps to measure, after two that are not
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=MOST_STEPS))]
     pub steps: u64,
@@ -123,6 +127,10 @@ pub enum Objective {
     Xnli,
     /// Classify sentence pairs only
     XnliPrediction,
+    /// Predict every token of translations from sources of the same lengths, and update; tokens are those of the translations
+    Translation,
+    /// Translate, each source into as many tokens; what is counted are those
+    Generation,
 }
 
 /// As [`Precision`], on the command line.
@@ -145,9 +153,12 @@ fn measure_step(arguments: &StepArguments, output: &mut dyn Write) -> Result<Exi
     let device = arguments.machine.device.open(arguments.machine.threads()?);
     let workload = workload(arguments)?;
     let measured = match arguments.objective {
-        Objective::MaskedLm | Objective::CausalLm => measure(&workload, &device)?,
+        Objective::MaskedLm | Objective::CausalLm | Objective::Translation => {
+            measure(&workload, &device)?
+        }
         Objective::Xnli => measure_finetuning(&workload, &device)?,
         Objective::XnliPrediction => measure_prediction(&workload, &device)?,
+        Objective::Generation => measure_generation(&workload, arguments.beam, &device)?,
     };
     let memory = peak_memory_bytes();
     if arguments.json {
@@ -245,6 +256,11 @@ fn workload(arguments: &StepArguments) -> Result<Workload> {
             "{option} {value}; name a number from 1 to {most}"
         );
     }
+    ensure!(
+        (1..=MOST_HYPOTHESES).contains(&arguments.beam),
+        "--beam {}; name a number from 1 to {MOST_HYPOTHESES}",
+        arguments.beam
+    );
     let tokens = longest.saturating_mul(arguments.sequences);
     ensure!(
         tokens <= MOST_TOKENS,
@@ -252,14 +268,17 @@ fn workload(arguments: &StepArguments) -> Result<Workload> {
     );
     let predicted = match arguments.objective {
         Objective::MaskedLm => MASKED,
-        Objective::CausalLm => 1.0,
-        Objective::Xnli | Objective::XnliPrediction => 0.0,
+        Objective::CausalLm | Objective::Translation => 1.0,
+        Objective::Xnli | Objective::XnliPrediction | Objective::Generation => 0.0,
     };
     let shape = Shape {
         settings,
         vocabulary: arguments.vocabulary,
         languages: 4,
-        decoder: false,
+        decoder: matches!(
+            arguments.objective,
+            Objective::Translation | Objective::Generation
+        ),
     };
     let bytes = shape.training_bytes(tokens);
     ensure!(
@@ -277,7 +296,7 @@ fn workload(arguments: &StepArguments) -> Result<Workload> {
         },
         predicted,
         direction: match arguments.objective {
-            Objective::CausalLm => Direction::Causal,
+            Objective::CausalLm | Objective::Translation => Direction::Causal,
             _ => Direction::Bidirectional,
         },
         steps: arguments.steps as usize,
@@ -371,6 +390,38 @@ fn measure_prediction(workload: &Workload, device: &Device) -> Result<Measuremen
             predict(encoder, &classifier, &pairs)?;
             *parts.entry("all").or_default() += start.elapsed();
             Ok(step_of(workload, &batch, 1.0))
+        };
+    measure_steps(workload, device, &mut encoder, step, Encoder::take_times)
+}
+
+/// A random model hardly ever ends a sentence, and here it never does: each source is translated into as many tokens.
+fn measure_generation(workload: &Workload, beam: usize, device: &Device) -> Result<Measurement> {
+    let mut model = Model::initialise(&workload.shape, 1);
+    let end = END_OF_SENTENCE;
+    if let Some(bias) = model
+        .parameter_mut("decoder.output.bias")
+        .and_then(|bias| bias.get_mut(end as usize))
+    {
+        *bias = -100.0;
+    }
+    let search = Search {
+        beam,
+        length_penalty: 1.0,
+        longest: (1.0, 0),
+        end,
+    };
+    let mut encoder = Encoder::new(model, device).in_precision(workload.precision);
+    let step =
+        |encoder: &mut Encoder, number: usize, parts: &mut BTreeMap<&'static str, Duration>| {
+            let batch = workload.batch(number);
+            let start = Instant::now();
+            let found = encoder.translate(&batch, &vec![0; batch.sequences()], &search)?;
+            *parts.entry("all").or_default() += start.elapsed();
+            let best = found.iter().filter_map(|hypotheses| hypotheses.first());
+            Ok(Step {
+                tokens: best.map(|best| best.tokens.len()).sum(),
+                operations: beam as f64 * workload.layer_operations(&batch),
+            })
         };
     measure_steps(workload, device, &mut encoder, step, Encoder::take_times)
 }

@@ -74,7 +74,7 @@ fn table(comparison: &Comparison) -> String {
     }
     let by_chance = comparison.compared as f64 * 0.05;
     text.push_str(&format!(
-        "{} of {} cells differ; {} would by chance alone. Accuracy in percent, paired by seed and premise.\n",
+        "{} of {} cells differ; {} would by chance alone. Accuracy in percent or BLEU, paired by seed and by premise or sentence.\n",
         comparison.different.len(),
         comparison.compared,
         format::fixed(by_chance)

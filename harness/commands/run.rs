@@ -116,7 +116,8 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
     } else {
         refreshed(&study, &plan, &store, threads, &folder)?
     };
-    let judgements = if failed && results.predictions.is_empty() {
+    let evaluated = !results.predictions.is_empty() || !results.translations.is_empty();
+    let judgements = if failed && !evaluated {
         eprintln!(
             "no evaluation finished; the results in {} stay as they are",
             folder.display()

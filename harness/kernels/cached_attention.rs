@@ -34,11 +34,6 @@ impl Cache {
         self.length = 0;
     }
 
-    /// Tokens kept.
-    pub fn length(&self) -> usize {
-        self.length
-    }
-
     /// Adds a token's key and value.
     pub fn push(&mut self, key: &[f32], value: &[f32], precision: Precision) {
         if self.length == self.capacity {

@@ -120,12 +120,9 @@ pub fn loss(
     total
 }
 
-/// Tokens that may come next after a state, the most probable first.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Candidates {
-    /// Token and ln p(token), in nats; of equal ones the lower token is first.
-    pub tokens: Vec<(u32, f64)>,
-}
+/// Tokens that may come next after a state, the most probable first, with ln p(token) in nats; of equal ones the lower token is
+/// first.
+pub type Candidates = Vec<(u32, f64)>;
 
 /// The `count` most probable tokens after each of at most [`block_rows`] states, [states, hidden].
 pub fn candidates(
@@ -205,7 +202,7 @@ impl Kernel for Choose<'_> {
         for (lane, found) in self.found.iter_mut().enumerate() {
             let normaliser = f64::from(sums[lane]).ln() + f64::from(greatest[lane]);
             let probable = best[lane].iter();
-            found.tokens = probable
+            *found = probable
                 .map(|(token, logit)| (*token, f64::from(*logit) - normaliser))
                 .collect();
         }

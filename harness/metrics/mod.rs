@@ -23,6 +23,9 @@ pub use translation::TranslationCounts;
 /// Accuracy of guessing, percent: the three classes of NLI are balanced.
 pub const CHANCE: f64 = 100.0 / CLASSES as f64;
 
+/// The task of translation models, as results name it; its regimes are searches, its languages directions.
+pub const TRANSLATION_TASK: &str = "translation";
+
 /// What a study may report and claim on.
 #[derive(
     Debug,
@@ -92,7 +95,7 @@ impl Metric {
     /// What a task is measured by unless something else is named.
     pub fn of_task(task: &str) -> Self {
         match task {
-            "translation" => Self::Bleu,
+            TRANSLATION_TASK => Self::Bleu,
             _ => Self::Accuracy,
         }
     }
@@ -100,7 +103,7 @@ impl Metric {
     /// Whether it is a metric of what the task gives.
     pub fn fits_task(self, task: &str) -> bool {
         match task {
-            "translation" => Self::OF_TRANSLATIONS.contains(&self),
+            TRANSLATION_TASK => Self::OF_TRANSLATIONS.contains(&self),
             _ => Self::OF_CLASSES.contains(&self),
         }
     }

@@ -158,7 +158,6 @@ impl<'a> Group<'a> {
         scratch: &mut Scratch,
     ) -> Self {
         let settings = &decoder.shape.settings;
-        let mut step = StepScratch::default();
         let mut batch = Batch::new();
         for &sentence in sentences {
             let rows = sources.offsets[sentence] as usize..sources.offsets[sentence + 1] as usize;
@@ -188,7 +187,7 @@ impl<'a> Group<'a> {
         };
         for (pair, &sentence) in batch.offsets.windows(2).zip(sentences) {
             let rows = pair[0] as usize * settings.hidden..pair[1] as usize * settings.hidden;
-            let caches = trunk::source_caches(decoder, &states[rows], &mut step);
+            let caches = trunk::source_caches(decoder, &states[rows], &mut group.step);
             group.sources.push(caches);
             let (factor, constant) = search.longest;
             let longest = (factor * f64::from(pair[1] - pair[0])) as usize + constant;
@@ -204,7 +203,6 @@ impl<'a> Group<'a> {
                 ended: Vec::new(),
             });
         }
-        group.step = step;
         group
     }
 
@@ -255,7 +253,7 @@ impl<'a> Group<'a> {
             let mut candidates = Vec::with_capacity(next.len());
             for states in states.chunks(block * hidden) {
                 let found = vocabulary::candidates(output, states, wanted, &mut self.vocabulary);
-                candidates.extend(found.into_iter().map(|found| found.tokens));
+                candidates.extend(found);
             }
             let mut candidates = candidates.into_iter();
             for sentence in 0..self.sentences.len() {

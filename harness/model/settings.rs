@@ -115,12 +115,17 @@ impl Shape {
             .sum()
     }
 
-    /// Floating-point operations of a training step per token of a sequence of `length`, of which the share `predicted`
+    /// Floating-point operations of a training step per token of a sequence of `length` (with a decoder, of a source or a target), of which the share `predicted`
     /// (0 to 1) passes through the output layer: two per weight and pass, with one forward and two backward passes.
     pub fn training_flops_per_token(&self, length: usize, predicted: f64) -> f64 {
         let s = &self.settings;
-        let linear = s.layers * (4 * s.hidden * s.hidden + 2 * s.hidden * s.feed_forward);
-        let attention = 2 * s.layers * length * s.hidden;
+        let mut linear = s.layers * (4 * s.hidden * s.hidden + 2 * s.hidden * s.feed_forward);
+        let mut attention = 2 * s.layers * length * s.hidden;
+        if self.decoder {
+            // Attention over the source: four products for a token of each side, and a third attention beside the sides' own.
+            linear += s.layers * 2 * s.hidden * s.hidden;
+            attention += attention / 2;
+        }
         6.0 * ((linear + attention) as f64 + predicted * (self.vocabulary * s.hidden) as f64)
     }
 
@@ -128,7 +133,11 @@ impl Shape {
     /// packed weights, and the activations of that shard. An estimate; multiply the activations by the threads.
     pub fn training_bytes(&self, tokens: usize) -> u64 {
         let s = &self.settings;
-        let layer_weights = s.layers * (4 * s.hidden * s.hidden + 2 * s.hidden * s.feed_forward);
+        let mut layer_weights =
+            s.layers * (4 * s.hidden * s.hidden + 2 * s.hidden * s.feed_forward);
+        if self.decoder {
+            layer_weights = 2 * layer_weights + s.layers * 4 * s.hidden * s.hidden;
+        }
         let per_token = (s.layers + 1) * (8 * s.hidden + 2 * s.feed_forward)
             + s.layers * s.heads * s.positions.min(tokens);
         4 * (4 * self.parameters() + 2 * layer_weights + tokens * per_token) as u64

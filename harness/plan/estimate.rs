@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::model::Shape;
+use crate::objectives::translation::TranslationObjectiveSettings;
 use crate::spec::finetune::FinetuneSettings;
 use crate::spec::pretrain::PretrainSettings;
 use crate::spec::settings::Settings;
@@ -43,7 +44,7 @@ pub fn pretraining(settings: &Settings, pretrain: &PretrainSettings) -> Estimate
     }
 }
 
-/// Back-translation also searches: about as much as another forward of both sides, token by token. It is counted as one.
+/// Back-translation also searches: about as much as another forward, a third of what its update takes.
 pub fn translating(settings: &Settings, translation: &TranslationSettings) -> Estimate {
     let train = &translation.train;
     let shape = Shape {
@@ -52,11 +53,20 @@ pub fn translating(settings: &Settings, translation: &TranslationSettings) -> Es
     };
     // Sources are about as long as targets.
     let tokens = 2 * train.updates * train.tokens_per_batch as u64;
+    let searches = train.objectives.iter().filter(|objective| {
+        matches!(
+            objective,
+            TranslationObjectiveSettings::BackTranslation { .. }
+        )
+    });
+    let searching = searches.count() as f64 / train.objectives.len().max(1) as f64;
     let length = train.maximum_length.min(TOKENS_PER_PAIR as usize);
     Estimate {
         parameters: shape.parameters() as u64,
         tokens,
-        floating_point_operations: tokens as f64 * shape.training_flops_per_token(length, 0.5),
+        floating_point_operations: (1.0 + searching / 3.0)
+            * tokens as f64
+            * shape.training_flops_per_token(length, 0.5),
         peak_memory_bytes: shape.training_bytes(2 * train.tokens_per_batch),
     }
 }

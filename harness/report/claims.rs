@@ -15,9 +15,10 @@ use serde::Serialize;
 use crate::metrics::intervals::{LEVEL, holm};
 use crate::report::ReportInput;
 use crate::report::format;
-use crate::report::manifest::Scale;
+use crate::report::manifest::{Manifest, Scale};
 use crate::report::summary::{Estimate, IntervalKind, Query, Summary};
 use crate::spec::claims::{Claim, ClaimForm, Measured, Place};
+use crate::spec::{TRANSLATION_TASK, VALIDATION_BLEU};
 
 /// What the interval says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -425,25 +426,45 @@ pub fn markdown(judgements: &[Judgement], input: &ReportInput) -> String {
             if judgement.gate { "yes" } else { "" },
         );
     }
-    text.push_str("\nValues and differences are in percent of the metric. ");
-    text.push_str(&interval_note(judgements));
-    text.push_str(
-        " Differences are paired by seed, premise and language. A verdict is decided by the p-value after Holm's \
-         adjustment within its family; *by itself* is the verdict without it.\n",
-    );
+    let (values, drawn, paired) = match translates_only(manifest) {
+        true => (
+            "Values and differences are points of the metric, 0 to 100. ",
+            "sentences",
+            "seed, sentence and direction",
+        ),
+        false => (
+            "Values and differences are in percent of the metric. ",
+            "premises are drawn whole",
+            "seed, premise and language",
+        ),
+    };
+    text.push('\n');
+    text.push_str(values);
+    text.push_str(&interval_note(judgements, drawn));
+    text.push_str(&format!(
+        " Differences are paired by {paired}. A verdict is decided by the p-value after Holm's \
+         adjustment within its family; *by itself* is the verdict without it.\n"
+    ));
     for note in notes(judgements, input) {
         let _ = writeln!(text, "\n{note}");
     }
     text
 }
 
-fn interval_note(judgements: &[Judgement]) -> String {
+/// Whether nothing is classified.
+pub fn translates_only(manifest: &Manifest) -> bool {
+    let mut evaluations = manifest.evaluations.iter();
+    evaluations.all(|evaluation| evaluation.task == TRANSLATION_TASK)
+}
+
+fn interval_note(judgements: &[Judgement], drawn: &str) -> String {
     if judgements.iter().any(|judgement| judgement.these_seeds) {
-        "Intervals marked *these seeds* cover other test items (premises are drawn whole), not other seeds, and every \
-         seed must agree; from three seeds up they cover both."
-            .to_owned()
+        format!(
+            "Intervals marked *these seeds* cover other test items ({drawn}), not other seeds, and every \
+             seed must agree; from three seeds up they cover both."
+        )
     } else {
-        "Intervals cover other seeds and other test items (premises are drawn whole).".to_owned()
+        format!("Intervals cover other seeds and other test items ({drawn}).")
     }
 }
 
@@ -476,7 +497,7 @@ pub fn notes(judgements: &[Judgement], input: &ReportInput) -> Vec<String> {
                 judgement.says
             ));
         }
-        if judgement.selection != "source_dev" {
+        if !["source_dev", VALIDATION_BLEU].contains(&judgement.selection.as_str()) {
             notes.push(format!(
                 "- \"{}\" selects on {}.",
                 judgement.says,

@@ -8,6 +8,7 @@ use super::results::Results;
 use super::scores::CellPredictions;
 use super::summary::{Estimate, Query, Summary};
 use crate::metrics::Metric;
+use crate::metrics::chrf::ORDERS;
 use crate::metrics::intervals::SEEDS_FOR_AN_INTERVAL;
 
 /// Cells of two results.
@@ -59,9 +60,11 @@ pub fn compare(first: &Results, second: &Results) -> Comparison {
             continue;
         };
         let set = (query.task, query.language);
-        if let (Some(one), Some(two)) = (our_sets.get(&set), their_sets.get(&set))
-            && !same_items(one, two)
-        {
+        let other_items = match (our_sets.get(&set), their_sets.get(&set)) {
+            (Some(one), Some(two)) => !same_items(one, two),
+            _ => !same_references(first, second, query.language),
+        };
+        if other_items {
             comparison.other_test_set += 1;
             continue;
         }
@@ -104,6 +107,29 @@ fn same_items(one: &CellPredictions, two: &CellPredictions) -> bool {
     };
     one.items.len() == two.items.len()
         && (0..one.items.len()).all(|row| item(one, row) == item(two, row))
+}
+
+/// Whether translations in a direction were scored in the same way against the same references, as far as counts tell; nothing
+/// tells them apart where there are none.
+fn same_references(one: &Results, two: &Results, direction: &str) -> bool {
+    let signature = |results: &Results| {
+        let scores = results.manifest.translation_scores.as_ref();
+        scores.map(|scores| scores.bleu_signature.clone())
+    };
+    let references = |results: &Results| -> Option<Vec<(u64, [u64; ORDERS])>> {
+        let mut cells = results.translations.iter();
+        let cell = cells.find(|one| one.cell.language == direction)?;
+        let counts = cell.sentences.iter();
+        Some(
+            counts
+                .map(|counts| (counts.bleu.reference_length, counts.chrf.reference))
+                .collect(),
+        )
+    };
+    match (references(one), references(two)) {
+        (Some(ours), Some(theirs)) => signature(one) == signature(two) && ours == theirs,
+        _ => true,
+    }
 }
 
 /// Every single-language cell that the manifest asks for.

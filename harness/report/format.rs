@@ -2,6 +2,7 @@
 
 use crate::report::manifest::Manifest;
 use crate::report::summary::Estimate;
+use crate::spec::VALIDATION_BLEU;
 
 /// What stands where there is nothing: an en dash.
 pub const DASH: &str = "–";
@@ -65,6 +66,7 @@ pub fn selection(rule: &str) -> String {
     match rule {
         "target_dev" => "target_dev (uses target labels)".to_owned(),
         "mean_dev" => "mean_dev (uses target labels)".to_owned(),
+        VALIDATION_BLEU => "BLEU on held-out pairs".to_owned(),
         _ => rule.to_owned(),
     }
 }

@@ -28,15 +28,24 @@ pub fn page(
     let mut claim_notes = Vec::new();
     if judgements.iter().any(|judgement| judgement.these_seeds) {
         claim_notes.push(
-            "“These seeds”: with fewer than three seeds an interval covers other test items, drawn by whole premises, \
-             and not other seeds; then every seed must agree."
-                .to_string(),
+            match claims::translates_only(manifest) {
+                true => {
+                    "“These seeds”: with fewer than three seeds an interval covers other test sentences and not other \
+                     seeds; then every seed must agree."
+                }
+                false => {
+                    "“These seeds”: with fewer than three seeds an interval covers other test items, drawn by whole premises, \
+                     and not other seeds; then every seed must agree."
+                }
+            }
+            .to_string(),
         );
     }
     for note in claims::notes(judgements, input) {
         claim_notes.push(note.trim_start_matches("- ").replace('`', ""));
     }
     let content = json!({
+        "classifies": !claims::translates_only(manifest),
         "title": manifest.title,
         "study": manifest.study,
         "profile": manifest.profile,
@@ -253,12 +262,21 @@ fn run(manifest: &Manifest, input: &ReportInput) -> Vec<Value> {
             }
         })
         .collect();
+    let classifies = !claims::translates_only(manifest);
+    let translates = manifest.translation_scores.is_some();
     let mut facts = vec![
         fact("source language", named(&languages.source)),
         fact("target languages", join(&languages.targets)),
         fact("variants", variants.join(", ")),
         fact("seeds of pretraining", numbers(&manifest.seeds.pretrain)),
-        fact("seeds of fine-tuning", numbers(&manifest.seeds.finetune)),
+        fact(
+            match (translates, classifies) {
+                (true, true) => "seeds of fine-tuning and translation",
+                (true, false) => "seeds of translation",
+                (false, _) => "seeds of fine-tuning",
+            },
+            numbers(&manifest.seeds.finetune),
+        ),
         fact("seed of the data", manifest.seeds.data.to_string()),
     ];
     for evaluation in &manifest.evaluations {

@@ -116,7 +116,19 @@ impl Results {
         write_whole(
             folder,
             files.iter().map(|(name, bytes)| (*name, bytes.as_slice())),
-        )
+        )?;
+        if self.translations.is_empty() {
+            // Those of an earlier run would be read beside what was written now.
+            match std::fs::remove_file(folder.join(TRANSLATIONS)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| {
+                        format!("cannot remove {}", folder.join(TRANSLATIONS).display())
+                    });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 

@@ -92,7 +92,7 @@ pub struct CurvePoint {
     /// `valid perplexity aa masked_lm`, `dev accuracy ko`.
     pub series: String,
     pub updates: u64,
-    /// Tokens seen in pretraining, examples seen in fine-tuning.
+    /// Tokens seen in pretraining and translation, examples seen in fine-tuning.
     pub tokens: u64,
     pub value: f64,
 }

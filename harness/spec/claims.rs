@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::anchors::Anchors;
 use super::nearest::nearest;
-use crate::metrics::Metric;
+use crate::metrics::{Metric, TRANSLATION_TASK};
 
 /// One claim. Exactly one of four forms:
 ///
@@ -395,12 +395,19 @@ impl Names<'_> {
         let mut evaluations = self.evaluations.iter();
         let (.., languages) =
             evaluations.find(|(task, regime, _)| *task == place.task && *regime == place.regime)?;
-        let means = [MEAN, TARGET_MEAN];
+        // Directions have a source each.
+        let means = match place.task.as_str() {
+            TRANSLATION_TASK => &[MEAN][..],
+            _ => &[MEAN, TARGET_MEAN],
+        };
         unknown(
             field,
             "language",
             &place.language,
-            languages.iter().map(String::as_str).chain(means),
+            languages
+                .iter()
+                .map(String::as_str)
+                .chain(means.iter().copied()),
         )
         .or_else(|| unfit(field, place.metric, &place.task))
     }

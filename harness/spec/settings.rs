@@ -43,9 +43,11 @@ pub struct StudyFile {
     pub pretrain: Pretraining,
     /// The task and how models are fine-tuned and selected for it. A study has this section, `translation`, or both.
     #[serde(default)]
+    #[schemars(with = "FinetuneSettings")]
     pub finetune: Option<FinetuneSettings>,
     /// Translation models: what they start from, how they are trained and tested.
     #[serde(default)]
+    #[schemars(with = "TranslationSettings")]
     pub translation: Option<TranslationSettings>,
     /// Seeds; every combination of a pretraining and a fine-tuning seed is run.
     pub seeds: Seeds,

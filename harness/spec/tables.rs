@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::claims::{Names, unfit};
 use super::nearest::nearest;
-use crate::metrics::Metric;
+use crate::metrics::{Metric, TRANSLATION_TASK};
 use crate::problem::Problem;
 
 /// One table.
@@ -122,7 +122,13 @@ impl Table {
             )),
             (_, None) => {}
         }
-        if let Some(paper_rows) = &self.paper_rows {
+        if self.task == TRANSLATION_TASK && self.paper_rows.is_some() {
+            problems.push(problem(
+                "paper_rows",
+                "published rows stand beside tables of accuracy only".to_owned(),
+                "remove `paper_rows`; claims compare single figures",
+            ));
+        } else if let Some(paper_rows) = &self.paper_rows {
             problems.extend(self.paper_row_problems(paper_rows, names));
         }
         problems

@@ -23,7 +23,7 @@ const WIDEST_BEAM: usize = 1000;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TranslationSettings {
-    /// What is learnt and tested: `[en-fr, fr-en]`.
+    /// What is learnt: `[en-fr, fr-en]`.
     pub directions: Vec<Direction>,
     /// What the encoder starts from.
     pub encoder: Start,
@@ -41,7 +41,7 @@ pub struct TranslationSettings {
 pub enum Start {
     /// Nothing.
     Random,
-    /// The token embeddings of a pretrained model (XLM's `--reload_emb`).
+    /// The token embeddings of a pretrained model (XLM's reload_emb).
     Embeddings {
         /// What that model was pretrained on; `pretrain.objectives` unless given.
         #[serde(default)]
@@ -97,10 +97,13 @@ impl Start {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Copied {
+    /// The side starts at random.
     Nothing,
     /// The table of tokens.
     Embeddings,
+    /// All that the side has in common with it.
     Everything,
+    /// The same without the table of tokens.
     EverythingButEmbeddings,
 }
 
@@ -115,15 +118,17 @@ pub struct TranslationTraining {
     pub maximum_length: usize,
     /// Optimizer steps.
     pub updates: u64,
-    /// Tokens of the targets of an update, at most (XLM: 2,000; of back-translation 32 sentences).
+    /// Tokens of the targets of an update, at most. Differs: XLM's 2,000 count both sides of a pair and their ends, and its
+    /// batches hold sentences of similar length.
     pub tokens_per_batch: usize,
     /// The arithmetic of training and of the search. No default: it changes results.
     pub precision: Precision,
     /// Adam and its schedule.
     pub optimizer: AdamSettings,
-    /// Updates between two translations of the validation pairs; the model with the best mean BLEU is kept.
+    /// Updates between two translations of the validation pairs; the model with the best mean BLEU of all tested directions is
+    /// kept. Differs: XLM keeps the best of one direction.
     pub validation_every: u64,
-    /// Validations without a better one after which training ends (XLM: 10); all updates are made when absent.
+    /// Validations without a better one after which training ends (XLM's 10 ends after eleven); all updates are made when absent.
     #[serde(default)]
     pub patience: Option<u64>,
 }
@@ -142,12 +147,7 @@ impl TranslationTraining {
         }
     }
 
-    pub fn uses_pairs(&self) -> bool {
-        self.objectives
-            .iter()
-            .any(|objective| matches!(objective, TranslationObjectiveSettings::Supervised { .. }))
-    }
-
+    /// Whether an objective needs each language's own text.
     pub fn uses_monolingual_text(&self) -> bool {
         self.objectives
             .iter()
@@ -159,6 +159,10 @@ impl TranslationTraining {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TranslationTest {
+    /// What is tested, and what chooses the checkpoint; all that is learnt unless given. Variants that learn other directions can
+    /// be compared on those they have in common.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directions: Option<Vec<Direction>>,
     /// Ways to search for a translation; all are scored. The first is what validation uses.
     pub searches: Vec<SearchSettings>,
     /// How BLEU is computed.
@@ -201,6 +205,11 @@ pub struct BleuSettings {
 }
 
 impl TranslationSettings {
+    /// The directions that are tested.
+    pub fn tested(&self) -> &[Direction] {
+        self.test.directions.as_ref().unwrap_or(&self.directions)
+    }
+
     /// Every problem at once; `model` says how long sequences may be, `languages` which there are.
     pub fn validate(&self, model: &ModelSettings, languages: &[&str]) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -233,6 +242,22 @@ impl TranslationSettings {
                     );
                 }
             }
+        }
+        for (index, direction) in self.test.directions.iter().flatten().enumerate() {
+            if !self.directions.contains(direction) {
+                add(
+                    &format!("test.directions.{index}"),
+                    format!("the direction `{direction}`, which is not learnt"),
+                    "test what translation.directions names".into(),
+                );
+            }
+        }
+        if self.tested().is_empty() && !self.directions.is_empty() {
+            add(
+                "test.directions",
+                "no directions".into(),
+                "name one, or leave the line out".into(),
+            );
         }
         for (side, start) in [("encoder", &self.encoder), ("decoder", &self.decoder)] {
             for (index, objective) in start.objectives().into_iter().flatten().enumerate() {
@@ -319,6 +344,26 @@ impl TranslationSettings {
                     problem.remedy,
                 );
             }
+        }
+        // Weights are straight lines between points: where they all are zero, they are so at a point or at the end.
+        let weights = || {
+            train
+                .objectives
+                .iter()
+                .map(TranslationObjectiveSettings::weight)
+        };
+        let last = train.updates.saturating_sub(1);
+        let points = weights().flat_map(|weight| weight.0.iter().map(|(updates, _)| *updates));
+        let idle = points
+            .chain([last])
+            .filter(|updates| *updates <= last)
+            .find(|updates| weights().all(|weight| weight.at(*updates) == 0.0));
+        if let (Some(updates), false) = (idle, train.objectives.is_empty()) {
+            add(
+                "train.objectives",
+                format!("every weight zero after {updates} updates"),
+                "leave one above zero, or end earlier with train.updates".into(),
+            );
         }
         // Both ends of a sentence take a position.
         let room = model.positions.saturating_sub(2);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::language;
+pub use crate::metrics::TRANSLATION_TASK;
 use crate::spec::claims::Names;
 use crate::spec::document::Node;
 use crate::spec::finetune::{FinetuneSchedule, FinetuneSettings, Regime, Selection};
@@ -10,8 +11,6 @@ use crate::spec::settings::{DataSettings, Scale, Settings};
 use crate::spec::translation::TranslationSettings;
 use crate::spec::{Problem, Study, Variant, is_name};
 
-/// The task of translation models, as results name it; its regimes are searches, its languages directions.
-pub const TRANSLATION_TASK: &str = "translation";
 /// The rule that chooses among a translation model's validations: the best mean BLEU on held-out pairs.
 pub const VALIDATION_BLEU: &str = "validation_bleu";
 
@@ -85,10 +84,14 @@ fn evaluated_alike(study: &Study, variant: &Variant, found: &mut Vec<Problem>) {
     if let (Some(ours), Some(theirs)) = (&ours.translation, &theirs.translation) {
         compared.extend([
             (
-                "translation.directions",
-                ours.directions == theirs.directions,
+                "translation.test.directions",
+                ours.tested() == theirs.tested(),
             ),
-            ("translation.test", ours.test == theirs.test),
+            (
+                "translation.test.searches",
+                ours.test.searches == theirs.test.searches,
+            ),
+            ("translation.test.bleu", ours.test.bleu == theirs.test.bleu),
         ]);
     }
     for (path, alike) in compared {
@@ -121,7 +124,7 @@ pub fn selections(settings: &Settings) -> Vec<String> {
 pub fn evaluations(settings: &Settings) -> Vec<(String, String, Vec<String>)> {
     let mut evaluations = Vec::new();
     if let Some(translation) = &settings.translation {
-        let directions = translation.directions.iter();
+        let directions = translation.tested().iter();
         let directions: Vec<String> = directions.map(ToString::to_string).collect();
         evaluations.extend(translation.test.searches.iter().map(|search| {
             (

@@ -117,7 +117,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
 
     let count = |wanted| parts.iter().filter(|&&part| part == wanted).count();
     let overlap = Overlap::of(&gathered.keys, &parts);
-    Ok(json!({
+    let mut facts = json!({
         "pairs": gathered.keys.len(),
         "train_pairs": count(Part::Train),
         "validation_pairs": count(Part::Validation),
@@ -131,7 +131,18 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         "byte_order_marks": gathered.lines.byte_order_marks,
         "carriage_returns": gathered.lines.carriage_returns,
         "sources": firsts.iter().chain(&seconds).map(|file| &file.record).collect::<Vec<_>>(),
-    }))
+    });
+    if let (Use::Test, Some(facts)) = (settings.used_for, facts.as_object_mut()) {
+        for split in [
+            "train_pairs",
+            "validation_pairs",
+            "unused_pairs",
+            "validation_pairs_also_in_train",
+        ] {
+            facts.remove(split);
+        }
+    }
+    Ok(facts)
 }
 
 fn layout(input: &ParallelInput) -> ParallelLayout {

@@ -270,6 +270,7 @@ pub(super) fn batch_json(batch: &LanguageModelBatch) -> Value {
         "indices": batch.targets.indices,
         "labels": batch.targets.labels,
         "direction": batch.direction,
+        "sources": batch.source.as_ref().map(divergence::batch_json),
     })
 }
 

@@ -1,5 +1,7 @@
 //! Translates test sets with a trained model, and counts what BLEU and chrF are computed from.
 //!
+//! References are the lines of the test set. Differs: XLM rebuilds them from its token ids.
+//!
 //! Writes `results.json` (counts of each sentence, no text) and the translations beside it, which stay in the store.
 
 use std::collections::BTreeMap;
@@ -97,12 +99,11 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
                     tokens += sentence.len();
                 }
                 hypotheses.extend(translated(&encoder, &batch, language, search, &tokenizer)?);
+                let done = index * settings.searches.len() + number;
+                let note = format!("{direction}, {} of {}", hypotheses.len(), from.len());
+                context.progress.advance(done as u64, &note);
                 context.stop_if_asked()?;
             }
-            let done = index * settings.searches.len() + number + 1;
-            context
-                .progress
-                .advance(done as u64, &direction.to_string());
             write_lines(
                 &hypotheses,
                 &context
@@ -116,6 +117,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
             });
         }
     }
+    context.progress.advance(total as u64, "");
     let bleu: BTreeMap<String, f64> = results
         .iter()
         .map(|result| {

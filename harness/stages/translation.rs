@@ -20,7 +20,9 @@ use crate::metrics::bleu::{BleuCounts, bleu_counts};
 use crate::model::layout::Side;
 use crate::model::{Batch, Encoder, Model, ModelSettings, Search, Shape};
 use crate::objectives::Text;
-use crate::objectives::translation::{self, Direction, TranslationObjective, between_ends};
+use crate::objectives::translation::{
+    self, Direction, TranslationObjective, between_ends, language_pairs, languages,
+};
 use crate::spec::translation::{BleuSettings, Copied, SearchSettings, TranslationTraining};
 use crate::stages::metrics::{Metrics, write_metrics};
 use crate::stages::{Context, checkpoint, divergence, pretrain};
@@ -39,6 +41,8 @@ const LONGEST: (f64, usize) = (1.5, 10);
 pub struct Settings {
     pub model: ModelSettings,
     pub directions: Vec<Direction>,
+    /// Those whose BLEU chooses the model.
+    pub validated: Vec<Direction>,
     /// What of the input `encoder` the encoder begins with.
     pub encoder: Copied,
     /// What of the input `decoder` the decoder begins with.
@@ -51,35 +55,6 @@ pub struct Settings {
     pub initialisation_seed: u64,
     /// Of batches, noise and dropout.
     pub seed: u64,
-}
-
-impl Settings {
-    /// The languages of the directions, each once.
-    pub fn languages(directions: &[Direction]) -> Vec<String> {
-        let mut languages: Vec<String> = Vec::new();
-        for language in directions
-            .iter()
-            .flat_map(|direction| [&direction.from, &direction.into])
-        {
-            if !languages.contains(language) {
-                languages.push(language.clone());
-            }
-        }
-        languages
-    }
-
-    /// The pairs of languages of the directions, each once and in alphabetical order.
-    pub fn pairs(directions: &[Direction]) -> Vec<(String, String)> {
-        let mut pairs: Vec<(String, String)> = Vec::new();
-        for direction in directions {
-            let (first, second) = direction.pair();
-            let pair = (first.to_owned(), second.to_owned());
-            if !pairs.contains(&pair) {
-                pairs.push(pair);
-            }
-        }
-        pairs
-    }
 }
 
 /// Where a run is; saved in checkpoints.
@@ -133,7 +108,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     let batches = train.batches(settings.seed);
     let objectives = translation::open(&train.objectives, &settings.directions, &text, &batches)?;
     let held_out = settings
-        .directions
+        .validated
         .iter()
         .map(|direction| HeldOut::open(direction, &text, &tokenizer, &settings.model))
         .collect::<Result<Vec<_>>>()?;
@@ -156,6 +131,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     let started = Instant::now();
     let tokens_before = position.tokens;
     let mut saved = Instant::now();
+    let mut last = None;
     let done = |position: &Position| {
         position.updates >= train.updates
             || train
@@ -215,6 +191,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
             None => format!("loss {:.3}, {:.1}k tokens/s", report.loss, speed / 1e3),
         };
         context.progress.advance(position.updates, &note);
+        last = Some(report);
         if !done(&position)
             && (context.stop.asked() || saved.elapsed() >= context.checkpoint_interval)
         {
@@ -233,6 +210,9 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         }
     }
 
+    if let Some(report) = last.filter(|_| !position.sums.is_empty()) {
+        position.write_line(&report);
+    }
     best.as_ref()
         .unwrap_or(trainer.model())
         .save(&context.output.join("model.safetensors"))?;
@@ -264,12 +244,12 @@ fn of_turn<'a>(
 fn open_text(settings: &Settings, context: &Context, tokenizer: &Tokenizer) -> Result<Text> {
     let mut text = Text::new(tokenizer)?;
     if settings.train.uses_monolingual_text() {
-        for language in Settings::languages(&settings.directions) {
+        for language in languages(&settings.directions) {
             let folder = context.input(&format!("corpus:{language}"))?;
             text.add_language(&language, tokenizer, folder)?;
         }
     }
-    for (first, second) in Settings::pairs(&settings.directions) {
+    for (first, second) in language_pairs(&settings.directions) {
         let folder = context.input(&format!("parallel_corpus:{first}-{second}"))?;
         text.add_pair(&first, &second, tokenizer, folder)?;
     }
@@ -341,7 +321,7 @@ fn resume(trainer: &mut Trainer, checkpoints: &Path) -> Result<(Position, Option
 /// Held-out pairs of one direction.
 struct HeldOut {
     direction: Direction,
-    /// Ids of the languages.
+    /// Id of the language translated into.
     into: u32,
     sources: Batch,
     references: Vec<String>,
@@ -375,7 +355,7 @@ impl HeldOut {
             }
             if source.len() + 2 <= model.positions {
                 sources.push(&between_ends(&source), from);
-                references.push(text_of(&target, tokenizer));
+                references.push(reference_of(&target, tokenizer));
             }
         }
         ensure!(
@@ -401,7 +381,13 @@ pub fn text_of(tokens: &[u32], tokenizer: &Tokenizer) -> String {
     tokenizer.decode(&words)
 }
 
-/// As XLM searches when it evaluates, with a beam of the study's.
+/// A held-out sentence as XLM rebuilds its references, from ids: an unknown token is written so that a translation's does not
+/// match it (XLM: evaluator.py, create_reference_files).
+fn reference_of(tokens: &[u32], tokenizer: &Tokenizer) -> String {
+    text_of(tokens, tokenizer).replace("<unk>", "<<unk>>")
+}
+
+/// As XLM searches when it evaluates, with a beam of the study's. Differs: XLM's limit is that of a batch's longest source.
 pub fn search(settings: &SearchSettings) -> Search {
     Search {
         beam: settings.beam,

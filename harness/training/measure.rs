@@ -49,21 +49,31 @@ impl Workload {
         batch
     }
 
-    /// Multiplications and additions of the matrix products in the layers, forward.
+    /// Multiplications and additions of the matrix products in the layers, forward; of both sides where there is a decoder, whose
+    /// sources are as long as its targets.
     pub fn layer_operations(&self, batch: &Batch) -> f64 {
         let s = &self.shape.settings;
-        let linear = 4 * s.hidden * s.hidden + 2 * s.hidden * s.feed_forward;
+        let mut linear = 4 * s.hidden * s.hidden + 2 * s.hidden * s.feed_forward;
+        let mut attentions = 1.0;
+        if self.shape.decoder {
+            // The encoder's layer, and the decoder's with a second attention.
+            linear = 2 * linear + 4 * s.hidden * s.hidden;
+            attentions = 3.0;
+        }
         let attention: f64 = batch
             .offsets
             .windows(2)
             .map(|pair| f64::from(pair[1] - pair[0]).powi(2))
             .sum();
         2.0 * s.layers as f64
-            * ((batch.token_count() * linear) as f64 + 2.0 * attention * s.hidden as f64)
+            * ((batch.token_count() * linear) as f64
+                + 2.0 * attentions * attention * s.hidden as f64)
     }
 
+    /// Of a model with a decoder, sources of the same lengths; every token of the batch is then predicted.
     fn language_model_batch(&self, step: usize) -> LanguageModelBatch {
         let batch = self.batch(step);
+        let source = self.shape.decoder.then(|| batch.clone());
         let mut random = Random::new(1, "measure targets", step as u64);
         let mut targets = Targets::default();
         for (row, &token) in batch.tokens.iter().enumerate() {
@@ -76,7 +86,7 @@ impl Workload {
             batch,
             targets,
             direction: self.direction,
-            source: None,
+            source,
         }
     }
 }

@@ -41,7 +41,8 @@ pub enum TranslationObjectiveSettings {
         /// What is done to the copy.
         #[serde(default)]
         noise: Noise,
-        /// Weight of the loss by updates made. XLM: from 1 to 0.1 over 100,000 steps, to 0 over 200,000 more.
+        /// Weight of the loss by updates made. XLM: from 1 to 0.1 over 100,000 rounds, to 0 over 200,000 more; a round is four updates
+        /// where two languages are translated both ways.
         #[serde(default)]
         weight: Weight,
     },
@@ -81,6 +82,9 @@ impl TranslationObjectiveSettings {
 }
 
 /// Points (updates made, weight) with straight lines between them; the first and the last go on for ever. 1 unless given.
+///
+/// Differs: XLM counts rounds over all objectives, four updates where there is denoising in two languages and back-translation in
+/// two directions, and shuffles them within a round; the weight of its back-translation is there or not, and scales nothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Weight(pub Vec<(u64, f64)>);
@@ -156,13 +160,6 @@ impl FromStr for Direction {
 }
 
 impl Direction {
-    pub fn reversed(&self) -> Self {
-        Self {
-            from: self.into.clone(),
-            into: self.from.clone(),
-        }
-    }
-
     /// The languages in alphabetical order, as corpora of pairs are named.
     pub fn pair(&self) -> (&str, &str) {
         if self.from < self.into {
@@ -171,6 +168,33 @@ impl Direction {
             (&self.into, &self.from)
         }
     }
+}
+
+/// The languages of some directions, each once.
+pub fn languages(directions: &[Direction]) -> Vec<String> {
+    let mut languages: Vec<String> = Vec::new();
+    for language in directions
+        .iter()
+        .flat_map(|direction| [&direction.from, &direction.into])
+    {
+        if !languages.contains(language) {
+            languages.push(language.clone());
+        }
+    }
+    languages
+}
+
+/// The pairs of languages of some directions, each once and in alphabetical order.
+pub fn language_pairs(directions: &[Direction]) -> Vec<(String, String)> {
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    for direction in directions {
+        let (first, second) = direction.pair();
+        let pair = (first.to_owned(), second.to_owned());
+        if !pairs.contains(&pair) {
+            pairs.push(pair);
+        }
+    }
+    pairs
 }
 
 impl Serialize for Direction {
@@ -233,15 +257,7 @@ pub fn open<'a>(
     batches: &TranslationBatches,
 ) -> Result<Vec<Box<dyn TranslationObjective + 'a>>> {
     let mut opened: Vec<Box<dyn TranslationObjective + 'a>> = Vec::new();
-    let mut languages: Vec<&str> = Vec::new();
-    for language in directions
-        .iter()
-        .flat_map(|direction| [direction.from.as_str(), direction.into.as_str()])
-    {
-        if !languages.contains(&language) {
-            languages.push(language);
-        }
-    }
+    let languages = languages(directions);
     for objective in settings {
         match objective {
             TranslationObjectiveSettings::Supervised { weight } => {
@@ -283,7 +299,7 @@ impl<'a> Sentences<'a> {
         let short = short(train, maximum_length);
         ensure!(
             !short.is_empty(),
-            "no sentence of `{language}` has 1 to {maximum_length} tokens; raise translation.maximum_length or check data.monolingual"
+            "no sentence of `{language}` has 1 to {maximum_length} tokens; raise translation.train.maximum_length or check data.monolingual"
         );
         Ok(Self {
             corpus: train,
@@ -395,7 +411,7 @@ mod tests {
     fn a_direction_is_two_languages() {
         let direction: Direction = "fr-en".parse().unwrap();
         assert_eq!(direction.pair(), ("en", "fr"));
-        assert_eq!(direction.reversed().to_string(), "en-fr");
+        assert_eq!(direction.to_string(), "fr-en");
         for wrong in ["en", "en-", "-fr", "en-en", ""] {
             assert!(wrong.parse::<Direction>().is_err());
         }

@@ -42,7 +42,7 @@ impl<'a> Supervised<'a> {
             .collect();
         ensure!(
             !short.is_empty(),
-            "no sentence pair of `{direction}` has 1 to {longest} tokens on both sides; raise translation.maximum_length or check data.parallel"
+            "no sentence pair of `{direction}` has 1 to {longest} tokens on both sides; raise translation.train.maximum_length or check data.parallel"
         );
         let reversed = pair.names.0 != direction.from;
         Ok(Self {

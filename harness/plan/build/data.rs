@@ -9,6 +9,7 @@ use crate::fingerprint::Fingerprint;
 use crate::plan::Source;
 use crate::spec::Problem;
 use crate::spec::settings::{NliData, Settings};
+use crate::spec::translation::TranslationSettings;
 use crate::stages::parallel::Use;
 use crate::stages::{corpus, monolingual, nli, parallel, synthesize, tokenizer};
 
@@ -183,7 +184,7 @@ impl Builder<'_> {
         };
         let mut inputs = Inputs::new();
         let directions = settings.translation.iter();
-        let directions = directions.flat_map(|translation| &translation.directions);
+        let directions = directions.flat_map(TranslationSettings::tested);
         for direction in directions {
             let (first, second) = direction.pair();
             if languages.contains(&first) || languages.contains(&second) {

@@ -94,7 +94,15 @@ impl Builder<'_> {
             seed,
         };
         let estimate = estimate::pretraining(settings, pretraining);
-        let label = format!("pretrain {variant}, seed {seed}");
+        // A translation model may start from several.
+        let what = match objectives {
+            Some(objectives) => {
+                let names: Vec<&str> = objectives.iter().map(ObjectiveSettings::name).collect();
+                format!("{variant} ({})", names.join(", "))
+            }
+            None => variant.to_owned(),
+        };
+        let label = format!("pretrain {what}, seed {seed}");
         let identity = (pretrain::NAME, pretrain::VERSION);
         let job = self.add(identity, &stage, inputs, Files::new(), label, estimate)?;
         let pretraining = Pretraining {

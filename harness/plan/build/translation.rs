@@ -3,10 +3,11 @@
 use anyhow::Result;
 
 use super::{Builder, Files, Inputs};
+use crate::objectives::translation::{language_pairs, languages};
 use crate::plan::TranslationRun;
 use crate::plan::estimate::{self, Estimate};
 use crate::spec::settings::Settings;
-use crate::spec::translation::{Start, TranslationSettings};
+use crate::spec::translation::TranslationSettings;
 use crate::stages::{translate, translation};
 
 impl Builder<'_> {
@@ -21,12 +22,12 @@ impl Builder<'_> {
         let mut inputs = Inputs::from([("tokenizer".to_owned(), tokenizer.clone())]);
         let directions = &translating.directions;
         if translating.train.uses_monolingual_text() {
-            for language in translation::Settings::languages(directions) {
+            for language in languages(directions) {
                 let corpus = self.corpus(settings, &language)?;
                 inputs.insert(format!("corpus:{language}"), corpus);
             }
         }
-        let pairs = translation::Settings::pairs(directions);
+        let pairs = language_pairs(directions);
         for (first, second) in &pairs {
             let corpus = self.parallel_corpus(settings, (first, second))?;
             inputs.insert(format!("parallel_corpus:{first}-{second}"), corpus);
@@ -35,7 +36,7 @@ impl Builder<'_> {
             ("encoder", &translating.encoder),
             ("decoder", &translating.decoder),
         ] {
-            if *start != Start::Random
+            if start.is_pretrained()
                 && let Some(job) = self.pretrain(variant, settings, start.objectives(), seeds.0)?
             {
                 inputs.insert(side.to_owned(), job);
@@ -44,6 +45,7 @@ impl Builder<'_> {
         let stage = translation::Settings {
             model: settings.model.clone(),
             directions: directions.clone(),
+            validated: translating.tested().to_vec(),
             encoder: translating.encoder.copied(),
             decoder: translating.decoder.copied(),
             train: translating.train.clone(),
@@ -64,12 +66,13 @@ impl Builder<'_> {
             ("tokenizer".to_owned(), tokenizer),
             ("translation".to_owned(), training.clone()),
         ]);
-        for (first, second) in &pairs {
+        let tested = translating.tested();
+        for (first, second) in &language_pairs(tested) {
             let test = self.parallel_test(settings, (first, second))?;
             inputs.insert(format!("test:{first}-{second}"), test);
         }
         let stage = translate::Settings {
-            directions: directions.clone(),
+            directions: tested.to_vec(),
             searches: translating.test.searches.clone(),
             bleu: translating.test.bleu,
             precision: translating.train.precision,

@@ -74,7 +74,7 @@ pub(super) fn draw(material: &Material) -> Result<Option<Canvas>> {
     let scores = manifest.translation_scores.as_ref();
     let signature = scores.map_or("", |scores| scores.bleu_signature.as_str());
     let subtitle = format!(
-        "Study {}, profile {}. Rows: what the encoder starts from; columns: what the decoder starts from. {} search, {signature}. Below          each figure: half of its 95 % interval. Darker is higher, from 0 to {high:.0}. {} {}",
+        "Study {}, profile {}. Rows: what the encoder starts from; columns: what the decoder starts from. {}, {signature}. Below each figure: half of its 95 % interval. Darker is higher, from 0 to {high:.0}. {} {}",
         manifest.study,
         manifest.profile,
         capital(&search_name(&evaluation.regime)),

@@ -19,7 +19,7 @@ use crate::metrics::Metric;
 use crate::report::ReportInput;
 use crate::report::manifest::Scale;
 use crate::report::summary::{Estimate, IntervalKind, Query, Summary};
-use crate::spec::TRANSLATION_TASK;
+use crate::spec::{TRANSLATION_TASK, VALIDATION_BLEU};
 use anyhow::{Context, Result};
 use canvas::Canvas;
 use rayon::prelude::*;
@@ -240,7 +240,7 @@ impl Material<'_> {
 
     fn selection_sentence(&self, task: &str) -> String {
         match self.selection(task) {
-            "validation_bleu" => "Chosen by BLEU on held-out pairs.".to_string(),
+            VALIDATION_BLEU => "Chosen by BLEU on held-out pairs.".to_string(),
             "source_dev" => "Chosen on the source language's dev set.".to_string(),
             "mean_dev" => "Chosen on the mean of all dev sets (uses target labels).".to_string(),
             "target_dev" => "Chosen on each language's dev set (uses target labels).".to_string(),
@@ -268,6 +268,9 @@ pub fn regime_name(regime: &str) -> String {
         "translate_train" => "translate-train".to_string(),
         "translate_train_all" => "translate-train-all".to_string(),
         "translate_test" => "translate-test".to_string(),
+        search if search == "greedy" || search.starts_with("beam_") => {
+            translation::search_name(search)
+        }
         other => other.to_string(),
     }
 }
@@ -277,6 +280,7 @@ pub fn task_name(task: &str) -> String {
     match task {
         "xnli" => "XNLI".to_string(),
         "xnli_mixed" => "XNLI with premise and hypothesis in two languages".to_string(),
+        TRANSLATION_TASK => "translation".to_string(),
         other => other.to_string(),
     }
 }

@@ -49,10 +49,14 @@ pub(super) fn draw(material: &Material) -> Result<Option<Canvas>> {
         .unwrap_or_default();
     let copy = copies.iter().sum::<f64>() / copies.len().max(1) as f64;
     let signature = scores.map_or("", |scores| scores.bleu_signature.as_str());
+    let of_line = match copies.is_empty() {
+        true => "",
+        false => "The line is the source as its own translation, mean of all directions. ",
+    };
     let figure = dots::Figure {
         title: "Test BLEU by direction".to_string(),
         subtitle: format!(
-            "Study {}, profile {}. {signature}. The line is the source as its own translation, mean of all directions. {}",
+            "Study {}, profile {}. {signature}. {of_line}{}",
             manifest.study,
             manifest.profile,
             material.evidence(TRANSLATION_TASK, &panels, &estimates)
@@ -70,6 +74,6 @@ pub(super) fn draw(material: &Material) -> Result<Option<Canvas>> {
 pub(super) fn search_name(search: &str) -> String {
     match search.strip_prefix("beam_") {
         Some(beam) => format!("beam of {beam}"),
-        None => search.replace('_', " "),
+        None => format!("{search} search"),
     }
 }

@@ -10,10 +10,12 @@ use crate::metrics::Metric;
 use crate::report::ReportInput;
 use crate::report::format;
 use crate::report::manifest::{Evaluation, Manifest};
+use crate::report::plots;
 use crate::report::summary::{Estimate, IntervalKind, Query, Summary};
 use crate::spec::anchors::Anchor;
 use crate::spec::claims::MEAN;
 use crate::spec::tables::{Table, TableColumns, TableRows};
+use crate::spec::{TRANSLATION_TASK, VALIDATION_BLEU};
 
 /// A table as every format prints it.
 #[derive(Debug, Clone, PartialEq)]
@@ -176,11 +178,12 @@ fn selection<'a>(table: &'a Table, manifest: &'a Manifest) -> &'a str {
 
 /// How tables and plots name a regime.
 pub fn regime_label(input: &ReportInput, regime: &str) -> String {
-    input
-        .labels
-        .get(regime)
-        .cloned()
-        .unwrap_or_else(|| regime.replace('_', "-"))
+    input.labels.get(regime).cloned().unwrap_or_else(|| {
+        match regime.starts_with("beam_") || regime == "greedy" {
+            true => plots::regime_name(regime),
+            false => regime.replace('_', "-"),
+        }
+    })
 }
 
 /// The languages of all evaluations, each once, in the order of the first that has it.
@@ -318,6 +321,7 @@ fn caption(table: &Table, input: &ReportInput) -> String {
     let task = match table.task.as_str() {
         "xnli" => "XNLI",
         "xnli_mixed" => "XNLI, premise and hypothesis in different languages",
+        TRANSLATION_TASK => "Translation",
         other => other,
     };
     let mut caption = format!("{task}: test {metric}");
@@ -330,7 +334,10 @@ fn caption(table: &Table, input: &ReportInput) -> String {
     match table.columns {
         TableColumns::Languages => {
             let select = selection(table, &input.results.manifest);
-            caption.push_str(&format!(", selected on {}.", format::selection(select)));
+            caption.push_str(&match select {
+                VALIDATION_BLEU => ", chosen by BLEU on held-out pairs.".to_owned(),
+                select => format!(", selected on {}.", format::selection(select)),
+            });
         }
         TableColumns::Selections => {
             caption.push_str(", mean over languages under each selection rule.")
@@ -363,15 +370,35 @@ fn notes(
             (true, true) => "other seeds and other test items (below three seeds: items only)",
             _ => "other test items, for these seeds",
         };
+        let what = match table.task.as_str() {
+            TRANSLATION_TASK => "test sentences per direction",
+            _ => "test items per language",
+        };
         notes.push(format!(
-            "± is half of the 95 % interval over {over}; {items} test items per language."
+            "± is half of the 95 % interval over {over}; {items} {what}."
         ));
+    }
+    if let (TRANSLATION_TASK, Some(scores)) = (table.task.as_str(), &manifest.translation_scores) {
+        notes.push(match table.metric() {
+            Metric::Chrf => format!("{}.", scores.chrf_signature),
+            _ => format!("{}.", scores.bleu_signature),
+        });
+        if table.metric() == Metric::Bleu && !scores.copy.is_empty() {
+            let copies = scores.copy.iter();
+            let copies: Vec<String> = copies
+                .map(|(direction, bleu)| format!("{direction} {}", format::fixed(*bleu)))
+                .collect();
+            notes.push(format!(
+                "The source as its own translation: {}.",
+                copies.join(", ")
+            ));
+        }
     }
     if table.columns == TableColumns::Selections {
         let target = manifest
             .selections
             .iter()
-            .filter(|rule| format::selection(rule) != **rule);
+            .filter(|rule| *rule != VALIDATION_BLEU && format::selection(rule) != **rule);
         let target: Vec<&str> = target.map(String::as_str).collect();
         if !target.is_empty() {
             notes.push(format!(
@@ -380,7 +407,10 @@ fn notes(
             ));
         }
     } else if groups.len() > 1 {
-        notes.push("The mean is over the languages that the regime covers.".to_owned());
+        notes.push(match table.task.as_str() {
+            TRANSLATION_TASK => "The mean is over the directions.".to_owned(),
+            _ => "The mean is over the languages that the regime covers.".to_owned(),
+        });
     }
     let rows = || groups.iter().flat_map(|group| &group.rows);
     if rows()

@@ -12,7 +12,7 @@ else:
             axes.plot(line["tokens"], line["value"], color=colours[variants.index(variant) % 8], linewidth=1)
         if "perplexity" in measure:
             axes.set_yscale("log")
-        axes.set_xlabel("tokens" if stage == "pretrain" else "examples")
+        axes.set_xlabel("examples" if stage == "finetune" else "tokens")
         axes.set_ylabel(measure)
         handles = [plt.Line2D([], [], color=colours[i % 8], label=labels[v]) for i, v in enumerate(variants)]
         figure.legend(handles=handles, loc="outside lower center", ncols=4)
