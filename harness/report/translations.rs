@@ -21,17 +21,16 @@ pub struct CellTranslations {
     pub sentences: Vec<TranslationCounts>,
 }
 
-/// Names of the columns of counts, and where they lie.
-fn columns() -> Vec<(
+/// A column's name, and where its counts lie: a place in an array, and which.
+type CountColumn = (
     String,
     fn(&mut TranslationCounts, usize) -> Option<&mut u64>,
     usize,
-)> {
-    let mut columns: Vec<(
-        String,
-        fn(&mut TranslationCounts, usize) -> Option<&mut u64>,
-        usize,
-    )> = vec![
+);
+
+/// The columns of counts.
+fn columns() -> Vec<CountColumn> {
+    let mut columns: Vec<CountColumn> = vec![
         (
             "hypothesis_length".to_owned(),
             |counts, _| Some(&mut counts.bleu.hypothesis_length),

@@ -344,7 +344,7 @@ pub(super) fn unfit(field: &str, metric: Metric, task: &str) -> Option<Problem> 
     Some(Problem::new(
         field,
         format!("`{}` is no metric of the task {task}", metric.name()),
-        &format!("choose among {}", names.join(", ")),
+        format!("choose among {}", names.join(", ")),
     ))
 }
 
