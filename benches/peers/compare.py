@@ -4,6 +4,9 @@
     cargo build --release
     peers/bin/python benches/peers/compare.py [--rounds 5] [--threads 2] [--only WORKLOADS] [--peers NAMES] [--write docs/performance.md]
 
+Workloads whose names begin with bf16 have products of 16-bit operands; PyTorch is slow at them where the processor has no
+instructions for it: `--only "^(?!bf16)"` leaves them out.
+
 Every round runs each program of a workload once, in turn, so that a machine whose speed drifts treats all alike; a ratio is
 taken within a round, and the median of the rounds is printed with the least and the greatest.
 """
@@ -35,6 +38,12 @@ WORKLOADS = [
         ("transformers' XLM", "transformers_xlm.py", ""),
     ]),
     ("masked LM, hidden 512, 6 layers, 16 x 128", LARGE, "--objective masked_lm", [("PyTorch", "pytorch.py", "")]),
+    ("bf16, masked LM, hidden 256, 4 layers, 32 x 64", SMALL, "--objective masked_lm --precision bf16", [("PyTorch", "pytorch.py", "")]),
+    ("bf16, masked LM, hidden 512, 6 layers, 16 x 128", LARGE, "--objective masked_lm --precision bf16", [("PyTorch", "pytorch.py", "")]),
+    ("bf16, XNLI fine-tuning, batches of 32 real lengths", PAIRS, "--objective xnli --precision bf16", [
+        ("transformers, padded to 128", "transformers_xlm.py", "--pad-to 128"),
+        ("transformers, padded to the longest", "transformers_xlm.py", ""),
+    ]),
     ("causal LM, hidden 256, 4 layers, 32 x 64", SMALL, "--objective causal_lm", [("PyTorch", "pytorch.py", "")]),
     ("translation, training, hidden 256, 3+3 layers, 64 x 24", SENTENCES + " --sequences 64 --length 24", "--objective translation", [
         ("transformers' Marian", "transformers_marian.py", ""),

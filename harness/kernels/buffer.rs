@@ -3,31 +3,92 @@
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut, Range};
 
+use memmap2::MmapMut;
+
 /// One cache line.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 struct Line([f32; 16]);
 
+/// From so many bytes on a buffer has pages of its own, huge ones where the system has them: below, a huge page is mostly
+/// unused. Ours.
+const OWN_PAGES: usize = 4 << 20;
+
 /// A growable, zero-initialised f32 buffer aligned to 64 bytes.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Buffer {
-    lines: Vec<Line>,
+    memory: Memory,
     length: usize,
+}
+
+/// Sixteen values in each line; pages begin with a line.
+#[derive(Debug)]
+enum Memory {
+    Lines(Vec<Line>),
+    Pages(MmapMut),
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Memory::Lines(Vec::new())
+    }
+}
+
+impl Memory {
+    /// Zeros. Matrix products walk through megabytes in strides: with pages of 4 KiB they wait for translations of addresses.
+    fn zeros(lines: usize) -> Memory {
+        let bytes = lines * size_of::<Line>();
+        if bytes >= OWN_PAGES
+            && let Ok(pages) = MmapMut::map_anon(bytes)
+        {
+            // Advice: what the system makes of it changes no result.
+            #[cfg(target_os = "linux")]
+            let _ = pages.advise(memmap2::Advice::HugePage);
+            return Memory::Pages(pages);
+        }
+        Memory::Lines(vec![Line([0.0; 16]); lines])
+    }
+
+    /// Values that there is room for.
+    fn capacity(&self) -> usize {
+        match self {
+            Memory::Lines(lines) => 16 * lines.len(),
+            Memory::Pages(pages) => pages.len() / size_of::<f32>(),
+        }
+    }
+
+    fn pointer(&self) -> *const f32 {
+        match self {
+            Memory::Lines(lines) => lines.as_ptr().cast(),
+            Memory::Pages(pages) => pages.as_ptr().cast(),
+        }
+    }
+
+    fn pointer_mut(&mut self) -> *mut f32 {
+        match self {
+            Memory::Lines(lines) => lines.as_mut_ptr().cast(),
+            Memory::Pages(pages) => pages.as_mut_ptr().cast(),
+        }
+    }
 }
 
 impl Buffer {
     pub fn zeros(length: usize) -> Buffer {
         Buffer {
-            lines: vec![Line([0.0; 16]); length.div_ceil(16)],
+            memory: Memory::zeros(length.div_ceil(16)),
             length,
         }
     }
 
-    /// Sets the length and keeps the memory. What lies in the buffer afterwards is unspecified; the caller writes it.
+    /// Sets the length and keeps the values there are; those behind them are unspecified, and the caller writes them.
     pub fn resize(&mut self, length: usize) {
-        let lines = length.div_ceil(16);
-        if lines > self.lines.len() {
-            self.lines.resize(lines, Line([0.0; 16]));
+        if length > self.memory.capacity() {
+            let mut longer = Buffer {
+                memory: Memory::zeros(length.div_ceil(16)),
+                length,
+            };
+            longer[..self.length].copy_from_slice(self);
+            self.memory = longer.memory;
         }
         self.length = length;
     }
@@ -39,18 +100,26 @@ impl Buffer {
     }
 }
 
+impl Clone for Buffer {
+    fn clone(&self) -> Self {
+        let mut copy = Buffer::zeros(self.length);
+        copy.copy_from_slice(self);
+        copy
+    }
+}
+
 impl Deref for Buffer {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        // Safety: a line is sixteen f32 without padding, and `length` never exceeds the lines.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.length) }
+        // Safety: the memory holds `capacity` values, plain data that was zero at first, and `length` never exceeds it.
+        unsafe { std::slice::from_raw_parts(self.memory.pointer(), self.length) }
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
         // Safety: as above, and `self` is borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.length) }
+        unsafe { std::slice::from_raw_parts_mut(self.memory.pointer_mut(), self.length) }
     }
 }
 

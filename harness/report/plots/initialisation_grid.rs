@@ -14,7 +14,7 @@ use anyhow::Result;
 
 /// Heights and widths of a cell, and the room beside and above the cells of a panel.
 const CELL: (f64, f64) = (74.0, 46.0);
-const BESIDE: f64 = 118.0;
+const BESIDE: f64 = 108.0;
 const ABOVE: f64 = 74.0;
 const GAP: f64 = 26.0;
 
