@@ -20,7 +20,7 @@ pub enum Tokenization {
     /// That of mteval-v13a, NIST's and WMT's: splits off ASCII punctuation; a point or comma between digits stays.
     #[serde(rename = "13a")]
     Mteval13a,
-    /// That of mteval-v14 `--international-tokenization`: splits off what Unicode calls punctuation or a symbol.
+    /// That of mteval-v14 international-tokenization: splits off what Unicode calls punctuation or a symbol.
     #[serde(rename = "intl")]
     International,
     /// Every character is a word.

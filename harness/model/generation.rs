@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use super::batch::{Batch, Direction};
 use super::encoder::Encoder;
 use super::layout::Side;
-use super::trunk::{self, Activations, Caches, Context, Next, Scratch, Shard, StepScratch};
+use super::trunk::{self, Activations, Caches, Context, Next, Part, Scratch, Shard, StepScratch};
 use crate::kernels::vocabulary::{self, VocabularyScratch};
 
 /// Hypotheses that a thread works on at a time: enough for the matrix products, few enough for the cache. Ours.
@@ -255,6 +255,7 @@ impl<'a> Group<'a> {
                 let found = vocabulary::candidates(output, states, wanted, &mut self.vocabulary);
                 candidates.extend(found);
             }
+            scratch.clock.lap(Part::Vocabulary);
             let mut candidates = candidates.into_iter();
             for sentence in 0..self.sentences.len() {
                 let own: Vec<Vec<(u32, f64)>> = candidates

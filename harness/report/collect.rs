@@ -432,6 +432,10 @@ fn manifest(
             data_facts.insert(label.clone(), artifact.record.facts);
         }
     }
+    let truncated = truncated_examples(plan, store)?;
+    if !truncated.is_empty() {
+        data_facts.insert("sentences cut to the model".to_owned(), truncated.into());
+    }
     let sources = plan
         .sources
         .iter()
@@ -561,6 +565,40 @@ fn manifest(
             }
         }),
     })
+}
+
+/// How many examples each set had cut: training and dev sets by what was trained on, test sets by their input's name, test
+/// sources by direction. One run stands for all of the study, whose lengths are the same; the largest count where tokenizers differ.
+fn truncated_examples(plan: &Plan, store: &Store) -> Result<Map<String, Value>> {
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    let mut add = |facts: &Value, field: &str, kind: &str| {
+        for (set, count) in facts[field].as_object().into_iter().flatten() {
+            let most = counts.entry(format!("{kind} {set}")).or_default();
+            *most = count.as_u64().unwrap_or(0).max(*most);
+        }
+    };
+    for run in &plan.runs {
+        for (_, fingerprint) in &run.configurations {
+            if let Some(artifact) = store.find(fingerprint)? {
+                add(
+                    &artifact.record.facts,
+                    "truncated_training_examples",
+                    "training",
+                );
+                add(&artifact.record.facts, "truncated_dev_examples", "dev");
+            }
+        }
+        if let Some(artifact) = store.find(&run.evaluation)? {
+            add(&artifact.record.facts, "truncated_test_examples", "test");
+        }
+    }
+    for run in &plan.translation_runs {
+        if let Some(artifact) = store.find(&run.evaluation)? {
+            add(&artifact.record.facts, "sources_cut", "test");
+        }
+    }
+    let counts = counts.into_iter();
+    Ok(counts.map(|(set, count)| (set, count.into())).collect())
 }
 
 /// The files of a source with their hashes. A job records SHA-256 in the order in which it read its files: `file:0`,

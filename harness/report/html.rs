@@ -132,7 +132,11 @@ fn sections(judgements: &[Judgement], tables: &[Layout], manifest: &Manifest) ->
         ("tables", "Tables", !tables.is_empty()),
         ("run", "What was run", true),
         ("statuses", "Statuses", true),
-        ("configurations", "Configurations", true),
+        (
+            "configurations",
+            "Configurations",
+            !claims::translates_only(manifest),
+        ),
         ("baselines", "Baselines", !manifest.baselines.is_empty()),
         ("data", "Data", true),
         ("provenance", "Provenance", true),
