@@ -152,3 +152,27 @@ impl<'a, T> Parts<'a, T> {
         unsafe { std::slice::from_raw_parts_mut(self.pointer.add(range.start), range.len()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_that_grows_keeps_its_values_and_its_alignment() {
+        let mut buffer = Buffer::zeros(100);
+        for length in [1_000, OWN_PAGES / 4, 3 * OWN_PAGES / 4, 50] {
+            let before = buffer.to_vec();
+            buffer.resize(length);
+            let kept = before.len().min(length);
+            assert_eq!(buffer[..kept], before[..kept]);
+            assert_eq!(buffer.as_ptr().align_offset(64), 0);
+            buffer
+                .iter_mut()
+                .enumerate()
+                .for_each(|(index, value)| *value = index as f32);
+        }
+        let copy = buffer.clone();
+        assert_eq!(*copy, *buffer);
+        assert!(Buffer::zeros(OWN_PAGES).iter().all(|value| *value == 0.0));
+    }
+}
