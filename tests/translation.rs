@@ -14,6 +14,7 @@ use xlt::metrics::translation_tokens::Tokenization;
 use xlt::model::{Model, ModelSettings, Shape};
 use xlt::objectives::translation::noise::Noise;
 use xlt::objectives::translation::{TranslationObjectiveSettings, Weight};
+use xlt::report::compare::compare;
 use xlt::report::results::Results;
 use xlt::spec::pretrain::Precision;
 use xlt::spec::translation::{BleuSettings, Copied, SearchSettings, TranslationTraining};
@@ -103,6 +104,14 @@ fn a_study_of_translation_runs_from_text_to_verdicts() {
     place.xlt(&["report", "tiny.yaml", "--check"]).ends(0);
     let again = place.xlt(&["run", "tiny.yaml", "--json"]).ends(0).json();
     assert_eq!(again["jobs_finished"], 0);
+    // Scores of another way to count are not compared with these.
+    let compared = compare(&results, &results);
+    assert_eq!((compared.compared, compared.other_test_set), (12, 0));
+    let mut others = results.clone();
+    let scores = others.manifest.translation_scores.as_mut().unwrap();
+    scores.bleu_signature = scores.bleu_signature.replace("tok:none", "tok:13a");
+    let compared = compare(&results, &others);
+    assert_eq!((compared.compared, compared.other_test_set), (0, 12));
     // MLM is pretrained once: two variants start from it.
     let pretrained = manifest
         .jobs
@@ -130,6 +139,21 @@ fn wrong_settings_of_translation_are_shown_at_their_lines() {
             "no direction",
         ),
         ("directions: [aa-bb, bb-aa]", "directions: [aa-cc]", "`cc`"),
+        (
+            "on: translation/beam_2/mean",
+            "on: translation/beam_2/target_mean",
+            "mean",
+        ),
+        (
+            "higher: mlm,",
+            "selection: source_dev, higher: mlm,",
+            "validation_bleu",
+        ),
+        (
+            "[supervised: {}, denoising: {}, back_translation: {weight: [[0, 1.0], [20, 0.5]]}]",
+            "[denoising: {weight: [[0, 1.0], [10, 0.0]]}]",
+            "zero after 10 updates",
+        ),
         (
             "searches: [{beam: 1}",
             "directions: [bb-cc]\n    searches: [{beam: 1}",

@@ -158,13 +158,7 @@ fn measure(
             problem.remedy
         )
     })?;
-    let task = match &form {
-        ClaimForm::Higher { first, .. } => &first.place.task,
-        ClaimForm::Within { measured, .. } | ClaimForm::AtLeast { measured, .. } => {
-            &measured.place.task
-        }
-    };
-    let selections = input.results.manifest.selections_of(task);
+    let selections = input.results.manifest.selections_of(&form.place().task);
     let selection = claim
         .selection
         .clone()

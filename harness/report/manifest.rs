@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::metrics::bleu::Smoothing;
+use crate::spec::claims::selects;
 pub use crate::spec::settings::Scale;
-use crate::spec::{TRANSLATION_TASK, VALIDATION_BLEU};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -53,11 +53,8 @@ pub struct Manifest {
 impl Manifest {
     /// The selection rules that apply to a task: translation models are chosen by BLEU, fine-tuned ones by dev sets.
     pub fn selections_of(&self, task: &str) -> Vec<&str> {
-        let of_translation = task == TRANSLATION_TASK;
         let rules = self.selections.iter().map(String::as_str);
-        rules
-            .filter(|rule| (*rule == VALIDATION_BLEU) == of_translation)
-            .collect()
+        rules.filter(|rule| selects(rule, task)).collect()
     }
 
     /// The first of them; empty where there is none.

@@ -3,6 +3,7 @@
 use crate::problem::Problem;
 use serde::{Deserialize, Serialize};
 
+use super::VALIDATION_BLEU;
 use super::anchors::Anchors;
 use super::nearest::nearest;
 use crate::metrics::{Metric, TRANSLATION_TASK};
@@ -275,7 +276,11 @@ impl Claim {
             }
         }
         if let Some(selection) = &self.selection {
-            problems.extend(names.selection("selection", selection));
+            let task = match self.form() {
+                Ok(form) => form.place().task.clone(),
+                Err(_) => String::new(),
+            };
+            problems.extend(names.selection("selection", &task, selection));
         }
         problems
     }
@@ -283,14 +288,19 @@ impl Claim {
     /// Claims of one family share a Holm adjustment: those about one task and regime, as one table of a paper has them.
     pub fn family(&self, form: &ClaimForm) -> String {
         self.family.clone().unwrap_or_else(|| {
-            let place = match form {
-                ClaimForm::Higher { first, .. } => &first.place,
-                ClaimForm::Within { measured, .. } | ClaimForm::AtLeast { measured, .. } => {
-                    &measured.place
-                }
-            };
+            let place = form.place();
             format!("{}/{}", place.task, place.regime)
         })
+    }
+}
+
+impl ClaimForm {
+    /// Where it is measured; of two places the first.
+    pub fn place(&self) -> &Place {
+        match self {
+            Self::Higher { first, .. } => &first.place,
+            Self::Within { measured, .. } | Self::AtLeast { measured, .. } => &measured.place,
+        }
     }
 }
 
@@ -332,6 +342,11 @@ impl std::fmt::Display for Place {
     }
 }
 
+/// Whether a selection rule is one of a task.
+pub fn selects(rule: &str, task: &str) -> bool {
+    (rule == VALIDATION_BLEU) == (task == TRANSLATION_TASK)
+}
+
 /// A metric that is not one of a task.
 pub(super) fn unfit(field: &str, metric: Metric, task: &str) -> Option<Problem> {
     if metric.fits_task(task) {
@@ -358,8 +373,10 @@ impl Names<'_> {
         )
     }
 
-    pub(super) fn selection(&self, field: &str, name: &str) -> Option<Problem> {
+    /// Fine-tuned models are chosen by dev sets, translation models by BLEU.
+    pub(super) fn selection(&self, field: &str, task: &str, name: &str) -> Option<Problem> {
         let rules = self.selections.iter().map(String::as_str);
+        let rules = rules.filter(|rule| selects(rule, task));
         let mut problem = unknown(field, "selection rule", name, rules)?;
         if name.contains("test") {
             problem.what += ": test sets never select, they are scored once";

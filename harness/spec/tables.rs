@@ -113,7 +113,7 @@ impl Table {
         }
         match (self.columns, &self.select) {
             (TableColumns::Languages, Some(select)) => {
-                problems.extend(names.selection("select", select))
+                problems.extend(names.selection("select", &self.task, select))
             }
             (TableColumns::Selections, Some(_)) => problems.push(problem(
                 "select",

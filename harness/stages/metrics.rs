@@ -7,6 +7,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::training::StepReport;
+
 /// A line of `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -47,6 +49,40 @@ pub enum Metrics {
         /// BLEU, 0 to 100.
         bleu: f64,
     },
+}
+
+/// Updates summed up in one line of `metrics.jsonl`; ours.
+pub(super) const UPDATES_PER_LINE: u64 = 50;
+
+/// Losses of the updates since the last line, saved in checkpoints: nats and targets of each objective.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Losses(BTreeMap<String, (f64, u64)>);
+
+impl Losses {
+    pub fn add(&mut self, objective: &str, report: &StepReport) {
+        let (nats, targets) = self.0.entry(objective.to_owned()).or_default();
+        *nats += report.loss * report.targets as f64;
+        *targets += report.targets as u64;
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The line of these losses, after `update` updates with `tokens` tokens of which `report` is the last; they begin anew.
+    pub fn line(&mut self, update: u64, tokens: u64, report: &StepReport) -> Metrics {
+        let losses = std::mem::take(&mut self.0).into_iter();
+        Metrics::Training {
+            update,
+            tokens,
+            loss: losses
+                .map(|(objective, (nats, targets))| (objective, nats / targets as f64))
+                .collect(),
+            gradient_norm: report.gradient_norm,
+            learning_rate: report.learning_rate,
+        }
+    }
 }
 
 /// Reads `metrics.jsonl` of an artifact.

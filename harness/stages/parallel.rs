@@ -119,28 +119,20 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     let overlap = Overlap::of(&gathered.keys, &parts);
     let mut facts = json!({
         "pairs": gathered.keys.len(),
-        "train_pairs": count(Part::Train),
-        "validation_pairs": count(Part::Validation),
-        "unused_pairs": count(Part::Unused),
         "bytes": gathered.bytes,
         "pairs_with_an_empty_side_dropped": gathered.empty,
         "duplicate_pairs": overlap.duplicates,
-        "validation_pairs_also_in_train": overlap.shared,
         "evaluation_pairs_removed": gathered.evaluation_pairs,
         "lines": gathered.lines.lines,
         "byte_order_marks": gathered.lines.byte_order_marks,
         "carriage_returns": gathered.lines.carriage_returns,
         "sources": firsts.iter().chain(&seconds).map(|file| &file.record).collect::<Vec<_>>(),
     });
-    if let (Use::Test, Some(facts)) = (settings.used_for, facts.as_object_mut()) {
-        for split in [
-            "train_pairs",
-            "validation_pairs",
-            "unused_pairs",
-            "validation_pairs_also_in_train",
-        ] {
-            facts.remove(split);
-        }
+    if settings.used_for == Use::Training {
+        facts["train_pairs"] = count(Part::Train).into();
+        facts["validation_pairs"] = count(Part::Validation).into();
+        facts["unused_pairs"] = count(Part::Unused).into();
+        facts["validation_pairs_also_in_train"] = overlap.shared.into();
     }
     Ok(facts)
 }

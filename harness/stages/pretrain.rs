@@ -20,15 +20,12 @@ use crate::data::tokenizer::Tokenizer;
 use crate::model::{LanguageModelBatch, LossSum, Model, ModelSettings, Shape};
 use crate::objectives::{self, Objective, Text, Validation};
 use crate::spec::pretrain::PretrainSettings;
-use crate::stages::metrics::{Metrics, write_metrics};
+use crate::stages::metrics::{Losses, Metrics, UPDATES_PER_LINE, write_metrics};
 use crate::stages::{Context, checkpoint, divergence};
 use crate::training::{StepReport, Trainer};
 
 pub const NAME: &str = "pretrain";
 pub const VERSION: u32 = 1;
-
-/// Updates summed up in one line of `metrics.jsonl`; ours.
-const UPDATES_PER_LINE: u64 = 50;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,8 +46,9 @@ struct Position {
     updates: u64,
     tokens: u64,
     targets: u64,
-    /// Since the last line: nats and targets of each objective.
-    sums: BTreeMap<String, (f64, u64)>,
+    /// Since the last line.
+    #[serde(rename = "sums")]
+    losses: Losses,
     metrics: Vec<Metrics>,
 }
 
@@ -216,23 +214,12 @@ impl Position {
         self.updates += 1;
         self.tokens += report.tokens as u64;
         self.targets += report.targets as u64;
-        let (nats, targets) = self.sums.entry(objective.to_owned()).or_default();
-        *nats += report.loss * report.targets as f64;
-        *targets += report.targets as u64;
+        self.losses.add(objective, report);
     }
 
     fn write_line(&mut self, report: &StepReport) {
-        let sums = std::mem::take(&mut self.sums);
-        self.metrics.push(Metrics::Training {
-            update: self.updates,
-            tokens: self.tokens,
-            loss: sums
-                .into_iter()
-                .map(|(objective, (nats, targets))| (objective, nats / targets as f64))
-                .collect(),
-            gradient_norm: report.gradient_norm,
-            learning_rate: report.learning_rate,
-        });
+        let line = self.losses.line(self.updates, self.tokens, report);
+        self.metrics.push(line);
     }
 }
 

@@ -21,18 +21,16 @@ use crate::model::layout::Side;
 use crate::model::{Batch, Encoder, Model, ModelSettings, Search, Shape};
 use crate::objectives::Text;
 use crate::objectives::translation::{
-    self, Direction, TranslationObjective, between_ends, language_pairs, languages,
+    self, Direction, Pairs, TranslationObjective, between_ends, language_pairs, languages,
 };
 use crate::spec::translation::{BleuSettings, Copied, SearchSettings, TranslationTraining};
-use crate::stages::metrics::{Metrics, write_metrics};
+use crate::stages::metrics::{Losses, Metrics, UPDATES_PER_LINE, write_metrics};
 use crate::stages::{Context, checkpoint, divergence, pretrain};
 use crate::training::{StepReport, Trainer};
 
 pub const NAME: &str = "translation";
 pub const VERSION: u32 = 1;
 
-/// Updates summed up in one line of `metrics.jsonl`; ours.
-const UPDATES_PER_LINE: u64 = 50;
 /// XLM (evaluator.py, evaluate_mt): a translation has at most int(1.5 * source + 10) tokens.
 const LONGEST: (f64, usize) = (1.5, 10);
 
@@ -64,7 +62,9 @@ struct Position {
     turns: u64,
     updates: u64,
     tokens: u64,
-    sums: BTreeMap<String, (f64, u64)>,
+    /// Since the last line.
+    #[serde(rename = "sums")]
+    losses: Losses,
     metrics: Vec<Metrics>,
     /// The best validation: its update and mean BLEU.
     best: Option<(u64, f64)>,
@@ -76,23 +76,12 @@ impl Position {
     fn add(&mut self, objective: &str, report: &StepReport) {
         self.updates += 1;
         self.tokens += report.tokens as u64;
-        let (nats, targets) = self.sums.entry(objective.to_owned()).or_default();
-        *nats += report.loss * report.targets as f64;
-        *targets += report.targets as u64;
+        self.losses.add(objective, report);
     }
 
     fn write_line(&mut self, report: &StepReport) {
-        let sums = std::mem::take(&mut self.sums);
-        self.metrics.push(Metrics::Training {
-            update: self.updates,
-            tokens: self.tokens,
-            loss: sums
-                .into_iter()
-                .map(|(objective, (nats, targets))| (objective, nats / targets as f64))
-                .collect(),
-            gradient_norm: report.gradient_norm,
-            learning_rate: report.learning_rate,
-        });
+        let line = self.losses.line(self.updates, self.tokens, report);
+        self.metrics.push(line);
     }
 }
 
@@ -210,7 +199,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         }
     }
 
-    if let Some(report) = last.filter(|_| !position.sums.is_empty()) {
+    if let Some(report) = last.filter(|_| !position.losses.is_empty()) {
         position.write_line(&report);
     }
     best.as_ref()
@@ -335,24 +324,12 @@ impl HeldOut {
         tokenizer: &Tokenizer,
         model: &ModelSettings,
     ) -> Result<Self> {
-        let (first, second) = direction.pair();
-        let pairs = text
-            .pairs
-            .iter()
-            .find(|pair| (pair.names.0.as_str(), pair.names.1.as_str()) == (first, second))
-            .with_context(|| format!("there are no sentence pairs of `{first}-{second}`"))?;
-        let reversed = pairs.names.0 != direction.from;
-        let (from, into) = match reversed {
-            true => (pairs.ids.1, pairs.ids.0),
-            false => pairs.ids,
-        };
+        let pairs = Pairs::open(direction, text)?;
+        let (from, into) = pairs.languages;
+        let valid = &pairs.text.valid;
         let (mut sources, mut references) = (Batch::new(), Vec::new());
-        for index in 0..pairs.valid.pairs() {
-            let (mut source, mut target) = (Vec::new(), Vec::new());
-            pairs.valid.pair(index, &mut source, &mut target);
-            if reversed {
-                std::mem::swap(&mut source, &mut target);
-            }
+        for index in 0..valid.pairs() {
+            let (source, target) = pairs.read(valid, index);
             if source.len() + 2 <= model.positions {
                 sources.push(&between_ends(&source), from);
                 references.push(reference_of(&target, tokenizer));
@@ -360,7 +337,7 @@ impl HeldOut {
         }
         ensure!(
             !references.is_empty(),
-            "there are no validation pairs of `{first}-{second}`; set data.parallel_validation"
+            "there are no validation pairs of `{direction}`; set data.parallel_validation"
         );
         Ok(Self {
             direction: direction.clone(),

@@ -19,7 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::text::{LanguageText, PairText, Text};
-use crate::data::corpus::Corpus;
+use crate::data::corpus::{Corpus, ParallelCorpus};
 use crate::data::tokenizer::END_OF_SENTENCE;
 use crate::model::{Batch, Direction as Sight, Encoder, LanguageModelBatch, Targets};
 use crate::problem::Problem;
@@ -332,12 +332,46 @@ fn language_text<'a>(language: &str, text: &'a Text) -> Result<&'a LanguageText>
         .with_context(|| format!("there is no text in `{language}`"))
 }
 
-fn pair_text<'a>(direction: &Direction, text: &'a Text) -> Result<&'a PairText> {
-    let (first, second) = direction.pair();
-    text.pairs
-        .iter()
-        .find(|pair| (pair.names.0.as_str(), pair.names.1.as_str()) == (first, second))
-        .with_context(|| format!("there are no sentence pairs of `{first}-{second}`"))
+/// Sentence pairs as a direction reads them.
+pub struct Pairs<'a> {
+    pub text: &'a PairText,
+    /// Ids of the languages: from, into.
+    pub languages: (u32, u32),
+    /// Whether the second side of the pairs is translated from.
+    reversed: bool,
+}
+
+impl<'a> Pairs<'a> {
+    /// # Errors
+    /// When there are none of the two languages.
+    pub fn open(direction: &Direction, text: &'a Text) -> Result<Self> {
+        let (first, second) = direction.pair();
+        let pairs = text
+            .pairs
+            .iter()
+            .find(|pair| (pair.names.0.as_str(), pair.names.1.as_str()) == (first, second))
+            .with_context(|| format!("there are no sentence pairs of `{first}-{second}`"))?;
+        let reversed = pairs.names.0 != direction.from;
+        let (first, second) = pairs.ids;
+        Ok(Self {
+            text: pairs,
+            languages: match reversed {
+                true => (second, first),
+                false => (first, second),
+            },
+            reversed,
+        })
+    }
+
+    /// Pair number `index` of one of the corpora: from, into.
+    pub fn read(&self, corpus: &ParallelCorpus, index: usize) -> (Vec<u32>, Vec<u32>) {
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        corpus.pair(index, &mut first, &mut second);
+        match self.reversed {
+            true => (second, first),
+            false => (first, second),
+        }
+    }
 }
 
 /// Sentences of 1 to `longest` tokens.

@@ -3,9 +3,8 @@
 use anyhow::{Result, ensure};
 
 use super::{
-    Direction, TranslationBatches, TranslationObjective, Weight, pair_text, pairs_batch, short,
+    Direction, Pairs, TranslationBatches, TranslationObjective, Weight, pairs_batch, short,
 };
-use crate::data::corpus::ParallelCorpus;
 use crate::model::{Encoder, LanguageModelBatch};
 use crate::objectives::text::Text;
 use crate::random::Random;
@@ -14,12 +13,8 @@ pub const NAME: &str = "supervised";
 
 pub struct Supervised<'a> {
     direction: Direction,
-    pairs: &'a ParallelCorpus,
+    pairs: Pairs<'a>,
     short: Vec<u32>,
-    /// Whether the second side of the pairs is translated from.
-    reversed: bool,
-    /// From, into.
-    languages: (u32, u32),
     weight: Weight,
     batches: TranslationBatches,
 }
@@ -33,8 +28,8 @@ impl<'a> Supervised<'a> {
         text: &'a Text,
         batches: &TranslationBatches,
     ) -> Result<Self> {
-        let pair = pair_text(direction, text)?;
-        let (first, second) = pair.train.sides();
+        let pairs = Pairs::open(direction, text)?;
+        let (first, second) = pairs.text.train.sides();
         let longest = batches.maximum_length;
         let short: Vec<u32> = short(first, longest)
             .into_iter()
@@ -44,16 +39,10 @@ impl<'a> Supervised<'a> {
             !short.is_empty(),
             "no sentence pair of `{direction}` has 1 to {longest} tokens on both sides; raise translation.train.maximum_length or check data.parallel"
         );
-        let reversed = pair.names.0 != direction.from;
         Ok(Self {
             direction: direction.clone(),
-            pairs: &pair.train,
+            pairs,
             short,
-            reversed,
-            languages: match reversed {
-                true => (pair.ids.1, pair.ids.0),
-                false => pair.ids,
-            },
             weight: weight.clone(),
             batches: batches.clone(),
         })
@@ -75,11 +64,7 @@ impl TranslationObjective for Supervised<'_> {
         let mut used = 0;
         loop {
             let index = self.short[random.below(self.short.len() as u64) as usize];
-            let (mut from, mut into) = (Vec::new(), Vec::new());
-            self.pairs.pair(index as usize, &mut from, &mut into);
-            if self.reversed {
-                std::mem::swap(&mut from, &mut into);
-            }
+            let (from, into) = self.pairs.read(&self.pairs.text.train, index as usize);
             used += into.len() + 1;
             if used > self.batches.tokens_per_batch && !drawn.is_empty() {
                 break;
@@ -89,6 +74,6 @@ impl TranslationObjective for Supervised<'_> {
         let pairs = drawn
             .iter()
             .map(|(from, into)| (from.as_slice(), into.as_slice()));
-        Ok(pairs_batch(pairs, self.languages))
+        Ok(pairs_batch(pairs, self.pairs.languages))
     }
 }
