@@ -98,6 +98,7 @@ pub fn values(tensor: &Tensor) -> Vec<f32> {
 pub fn gradients(trainer: &Trainer) -> Vec<(String, Vec<f32>)> {
     trainer
         .model()
+        .unwrap()
         .parameters()
         .map(|(name, _, _)| (name.to_owned(), trainer.gradient(name).unwrap().to_vec()))
         .collect()
@@ -393,7 +394,7 @@ fn gradients_through_a_head_at_three_taps_agree_with_finite_differences() {
         let direction: Vec<f32> = gradient.iter().map(|_| random.normal() as f32).collect();
         let step = 2e-3f32;
         let moved = |sign: f32| {
-            let mut model = trainer.model().clone();
+            let mut model = trainer.model().unwrap().clone();
             for (value, d) in model
                 .parameter_mut(name)
                 .unwrap()
@@ -499,13 +500,13 @@ fn taps_and_the_fused_loss_give_the_same_gradients() {
         .unwrap();
     let cpu = &candle_core::Device::Cpu;
     let table = Tensor::from_slice(
-        fused.model().parameter("embeddings.token").unwrap(),
+        fused.model().unwrap().parameter("embeddings.token").unwrap(),
         (41, 16),
         cpu,
     )
     .unwrap();
     let bias =
-        Tensor::from_slice(fused.model().parameter("output.bias").unwrap(), 41, cpu).unwrap();
+        Tensor::from_slice(fused.model().unwrap().parameter("output.bias").unwrap(), 41, cpu).unwrap();
     let indices =
         Tensor::from_slice(&input.targets.indices, input.targets.indices.len(), cpu).unwrap();
     let labels =

@@ -4,6 +4,7 @@ mod architecture;
 mod claims;
 mod command_line;
 mod corpus;
+mod cuda;
 mod data;
 mod documentation;
 mod engine;

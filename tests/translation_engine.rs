@@ -106,7 +106,7 @@ fn translation_steps_have_the_same_bits_for_any_number_of_threads() {
             let batch = pairs(&shape, &lengths, step);
             trainer.language_model_step(&[batch]).unwrap();
         }
-        all_values(trainer.model())
+        all_values(trainer.model().unwrap())
     };
     assert_eq!(run(1), run(2));
     assert_eq!(run(1), run(5));
@@ -118,7 +118,7 @@ fn a_frozen_encoder_leaves_the_decoder_its_gradients() {
     let batch = pairs(&shape, &[(5, 9), (7, 3), (12, 3)], 1);
     let run = |frozen: fn(&str) -> bool| {
         let mut trainer = trainer(&shape, 2);
-        trainer.freeze(frozen);
+        trainer.freeze(frozen).unwrap();
         trainer
             .accumulate_language_model(std::slice::from_ref(&batch), 1.0)
             .unwrap();
@@ -425,7 +425,7 @@ fn beam_search_finds_what_an_uncached_search_finds() {
 fn translations_do_not_depend_on_their_company_or_the_threads() {
     for precision in [Precision::F32, Precision::Bf16] {
         let encoder = lively(41, 3).in_precision(precision);
-        let alone = Encoder::new(encoder.model().clone(), &Device::cpu(1)).in_precision(precision);
+        let alone = Encoder::new(encoder.model().unwrap().clone(), &Device::cpu(1)).in_precision(precision);
         let mut random = Random::new(7, "sources", 0);
         let mut sources = Batch::new();
         let mut each = Vec::new();

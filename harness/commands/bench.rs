@@ -150,7 +150,7 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
 }
 
 fn measure_step(arguments: &StepArguments, output: &mut dyn Write) -> Result<ExitCode> {
-    let device = arguments.machine.device.open(arguments.machine.threads()?);
+    let device = arguments.machine.device.open(arguments.machine.threads()?)?;
     let workload = workload(arguments)?;
     let measured = match arguments.objective {
         Objective::MaskedLm | Objective::CausalLm | Objective::Translation => {
@@ -430,7 +430,7 @@ fn measure_generation(workload: &Workload, beam: usize, device: &Device) -> Resu
 fn measure_token_files(arguments: &TokenFileArguments, output: &mut dyn Write) -> Result<ExitCode> {
     const LANGUAGE: &str = "en";
     let text = arguments.text.as_path();
-    let device = &arguments.machine.device.open(arguments.machine.threads()?);
+    let device = &arguments.machine.device.open(arguments.machine.threads()?)?;
     let settings: TokenizerSettings = serde_json::from_value(json!({
         "bpe": {"vocabulary": arguments.vocabulary},
         "sharing": "shared",

@@ -66,7 +66,7 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
     let plan = arguments.study.plan(&study)?;
     let store = arguments.study.open_store()?;
     let threads = arguments.machine.threads()?;
-    let device = arguments.machine.device.open(threads);
+    let device = arguments.machine.device.open(threads)?;
     let fates = fates(&plan, &store)?;
     let rate = {
         let hidden = study

@@ -36,7 +36,7 @@ pub struct Arguments {
 /// Where to compute; it changes nothing that is computed.
 #[derive(Debug, Clone, clap::Args)]
 pub struct MachineArguments {
-    /// Where to compute: `auto` or `cpu`
+    /// Where models run: `auto` (a card if there is one), `cpu`, `cuda` or a card's number as in `cuda:1`
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
     /// Threads in all; RAYON_NUM_THREADS or every core when absent
@@ -85,7 +85,7 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
     let options = Options {
         jobs: *jobs,
         threads,
-        device: &|threads| Ok(device.open(threads)),
+        device: &|threads| device.open(threads),
         checkpoint_interval: Duration::from_secs_f64(*checkpoint_seconds),
         resume_anywhere: *resume_anywhere,
         targets: None,

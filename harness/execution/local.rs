@@ -169,7 +169,7 @@ impl Run<'_> {
         };
         let machine = Machine {
             device: device.description(),
-            instruction_set: device.instruction_set().to_owned(),
+            instruction_set: device.instruction_set(),
         };
         let done = |record, elsewhere| Tried::Done {
             record: Box::new(record),

@@ -5,8 +5,9 @@ use super::lanes::Kernel;
 /// Values per chunk: a fixed size, so that sums over chunks have the same order for any number of threads.
 pub const CHUNK: usize = 1 << 14;
 
-/// The numbers of one update.
+/// The numbers of one update, in the order in which a card's kernel reads them.
 #[derive(Debug, Clone, Copy)]
+#[repr(C)]
 pub struct Update {
     pub learning_rate: f32,
     pub beta1: f32,

@@ -1,9 +1,12 @@
-//! Where a model runs: the CPU with a number of threads.
+//! Where a model runs: the CPU with a number of threads, or a card beside it.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use anyhow::Result;
+
+use super::cuda::{Card, Driver};
 use super::lanes::InstructionSet;
 use super::pool::Pool;
 
@@ -11,14 +14,17 @@ use super::pool::Pool;
 #[derive(Clone)]
 pub struct Device {
     pool: Arc<Pool>,
+    card: Option<Arc<dyn Driver>>,
 }
 
 /// A device as a user names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The best device there is.
+    /// The first card where there is one that can be used, or else the CPU.
     Auto,
     Cpu,
+    /// A card, counted from 0.
+    Cuda(usize),
 }
 
 impl FromStr for DeviceChoice {
@@ -27,17 +33,34 @@ impl FromStr for DeviceChoice {
         match name {
             "auto" => Ok(DeviceChoice::Auto),
             "cpu" => Ok(DeviceChoice::Cpu),
-            other => Err(format!(
-                "no device is called `{other}`; use `auto` or `cpu`"
-            )),
+            "cuda" => Ok(DeviceChoice::Cuda(0)),
+            other => other
+                .strip_prefix("cuda:")
+                .and_then(|number| number.parse().ok())
+                .map(DeviceChoice::Cuda)
+                .ok_or_else(|| {
+                    format!(
+                        "no device is called `{other}`; use `auto`, `cpu`, `cuda` or a card's number as in `cuda:1`"
+                    )
+                }),
         }
     }
 }
 
 impl DeviceChoice {
-    pub fn open(self, threads: usize) -> Device {
+    /// The device with this many threads; errs, with what to do, where the card asked for cannot be used.
+    pub fn open(self, threads: usize) -> Result<Device> {
         match self {
-            DeviceChoice::Auto | DeviceChoice::Cpu => Device::cpu(threads),
+            DeviceChoice::Cpu => Ok(Device::cpu(threads)),
+            DeviceChoice::Cuda(ordinal) => Ok(Device::with_card(threads, Card::open(ordinal)?)),
+            DeviceChoice::Auto if Card::count() == 0 => Ok(Device::cpu(threads)),
+            DeviceChoice::Auto => match Card::open(0) {
+                Ok(card) => Ok(Device::with_card(threads, card)),
+                Err(error) => {
+                    eprintln!("the card is not used: {error:#}");
+                    Ok(Device::cpu(threads))
+                }
+            },
         }
     }
 }
@@ -47,7 +70,29 @@ impl Device {
     pub fn cpu(threads: usize) -> Device {
         Device {
             pool: Arc::new(Pool::new(threads)),
+            card: None,
         }
+    }
+
+    /// A card, with threads for what the CPU does beside it.
+    pub fn with_card(threads: usize, card: Arc<dyn Driver>) -> Device {
+        Device {
+            card: Some(card),
+            ..Device::cpu(threads)
+        }
+    }
+
+    /// The same threads without a card.
+    pub fn without_card(&self) -> Device {
+        Device {
+            card: None,
+            ..self.clone()
+        }
+    }
+
+    /// The card that models run on, if they do.
+    pub fn card(&self) -> Option<&Arc<dyn Driver>> {
+        self.card.as_ref()
     }
 
     pub fn threads(&self) -> usize {
@@ -59,13 +104,20 @@ impl Device {
     }
 
     /// The instructions the kernels use here; results do not depend on it, times do.
-    pub fn instruction_set(&self) -> &'static str {
-        InstructionSet::detect().name()
+    pub fn instruction_set(&self) -> String {
+        match &self.card {
+            Some(card) => card.versions(),
+            None => InstructionSet::detect().name().to_owned(),
+        }
     }
 
-    /// The processor's name and the instruction set used, such as `AMD EPYC (avx512)`.
+    /// The processor's name and the instruction set used, such as `AMD EPYC (avx512)`; or the card's with its versions.
     pub fn description(&self) -> String {
-        format!("{} ({})", processor_name(), self.instruction_set())
+        let name = match &self.card {
+            Some(card) => card.name(),
+            None => processor_name(),
+        };
+        format!("{name} ({})", self.instruction_set())
     }
 
     /// Where heads' tensors live.
@@ -105,7 +157,10 @@ mod tests {
             error.contains("tpu") && error.contains("auto") && error.contains("cpu"),
             "{error}"
         );
-        assert_eq!(DeviceChoice::Auto.open(2).threads(), 2);
+        assert_eq!("cuda:3".parse(), Ok(DeviceChoice::Cuda(3)));
+        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
+        assert!("cuda:x".parse::<DeviceChoice>().is_err());
+        assert_eq!(DeviceChoice::Cpu.open(2).unwrap().threads(), 2);
         assert_eq!(Device::cpu(0).threads(), 1);
     }
 }

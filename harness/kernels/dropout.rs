@@ -34,6 +34,11 @@ impl Dropout {
         })
     }
 
+    /// Key and threshold, for a card's kernels.
+    pub fn parts(&self) -> ([u32; 2], u32) {
+        (self.key, self.threshold)
+    }
+
     /// The key of one row. The mixing is the finaliser of SplitMix64 (Steele, Lea and Flood 2014).
     #[inline(always)]
     pub fn row(&self, row: u64) -> RowKey {

@@ -13,6 +13,7 @@ pub mod adam;
 pub mod attention;
 pub mod buffer;
 pub mod cached_attention;
+pub mod cuda;
 pub mod device;
 pub mod dropout;
 pub mod embedding;

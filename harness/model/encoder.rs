@@ -4,14 +4,16 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use candle_core::Tensor;
 
 use super::batch::{Batch, Direction, LanguageModelBatch, Targets};
-use super::layout::{Side, Stack};
+use super::layout::{Layout, Side, Stack};
+use super::on_card::CardWorkspace;
 use super::parameters::Model;
 use super::settings::Shape;
 use super::shards::{partition, shard_tokens, with_sources};
+use super::trunk::cuda::CardModel;
 use super::trunk::{self, Activations, Context, Part, Scratch, Shard, Source, Stream};
 use super::weights::{Orientation, Weights};
 use crate::kernels::Device;
@@ -54,7 +56,8 @@ impl Tap {
 /// A model with its device and buffers. Evaluation takes `&self`: it touches no random stream and nothing that
 /// training keeps.
 pub struct Encoder {
-    model: Model,
+    /// Its values are old where a card has been given newer ones.
+    pub(super) model: Model,
     device: Device,
     precision: Precision,
     forward_weights: OnceLock<Weights>,
@@ -63,9 +66,15 @@ pub struct Encoder {
     spare_weights: Mutex<Vec<Weights>>,
     scratch: Mutex<Vec<Scratch>>,
     evaluation: Mutex<Vec<Activations>>,
+    /// The parameters on the device's card, once something runs there.
+    card: OnceLock<CardModel>,
+    newer_on_card: bool,
+    /// The same on the CPU, with the card's values.
+    home: OnceLock<Box<Encoder>>,
+    pub(super) workspaces: Mutex<Vec<CardWorkspace>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -80,22 +89,76 @@ impl Encoder {
             spare_weights: Mutex::default(),
             scratch: Mutex::default(),
             evaluation: Mutex::default(),
+            card: OnceLock::new(),
+            newer_on_card: false,
+            home: OnceLock::new(),
+            workspaces: Mutex::default(),
         }
     }
 
     /// The same with matrix products in another precision than f32.
     pub fn in_precision(mut self, precision: Precision) -> Encoder {
         (self.forward_weights, self.backward_weights) = Default::default();
+        self.card = OnceLock::new();
         self.precision = precision;
         self
     }
 
-    pub fn model(&self) -> &Model {
-        &self.model
+    /// The parameters; errs where a card has newer ones and they cannot be copied from it.
+    pub fn model(&self) -> Result<&Model> {
+        match self.newer_on_card {
+            true => Ok(&self.home()?.model),
+            false => Ok(&self.model),
+        }
     }
 
-    pub fn into_model(self) -> Model {
-        self.model
+    pub fn into_model(mut self) -> Result<Model> {
+        if self.newer_on_card {
+            self.home()?;
+            if let Some(home) = self.home.take() {
+                return Ok(home.model);
+            }
+        }
+        Ok(self.model)
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        self.model.layout()
+    }
+
+    /// The device's card with the parameters, if it has one.
+    pub(crate) fn card(&self) -> Result<Option<&CardModel>> {
+        let Some(driver) = self.device.card() else {
+            return Ok(None);
+        };
+        if self.card.get().is_none() {
+            let card = CardModel::new(driver, &self.model, self.precision)
+                .context("the model does not fit the card")?;
+            let _ = self.card.set(card);
+        }
+        Ok(self.card.get())
+    }
+
+    /// Says that the card's values have changed.
+    pub(crate) fn changed_on_card(&mut self) {
+        self.newer_on_card = true;
+        self.home.take();
+    }
+
+    /// What runs on the CPU: this, or its twin with the values of the card.
+    pub(super) fn home(&self) -> Result<&Encoder> {
+        let (true, Some(card)) = (self.newer_on_card, self.card()?) else {
+            return Ok(self);
+        };
+        if self.home.get().is_none() {
+            let mut model = self.model.clone();
+            let all = 0..card.length();
+            card.download(all, model.values_mut())
+                .context("the parameters cannot be copied from the card")?;
+            let home = Encoder::new(model, &self.device.without_card()).in_precision(self.precision);
+            let _ = self.home.set(Box::new(home));
+        }
+        Ok(self.home.get().map_or(self, |home| home))
     }
 
     pub fn precision(&self) -> Precision {
@@ -114,6 +177,9 @@ impl Encoder {
     pub fn predict(&self, batch: &Batch, direction: Direction, tap: Tap) -> Result<Tensor> {
         batch.validate(self.shape())?;
         let depth = tap.depth(self.shape())?;
+        if let Some(card) = self.card()? {
+            return self.predict_on_card(card, batch, direction, depth);
+        }
         let hidden = self.shape().settings.hidden;
         let mut states = vec![0f32; batch.token_count() * hidden];
         let parts = Parts::new(&mut states);
@@ -133,6 +199,9 @@ impl Encoder {
     /// The loss of a batch without dropout, in nats.
     pub fn language_model_loss(&self, input: &LanguageModelBatch) -> Result<LossSum> {
         input.validate(self.shape())?;
+        if let Some(card) = self.card()? {
+            return self.loss_on_card(card, input);
+        }
         let depth = self.shape().settings.layers;
         let losses = Mutex::new(Vec::new());
         self.evaluate(
@@ -256,6 +325,9 @@ impl Encoder {
     pub(crate) fn values_mut(&mut self) -> &mut [f32] {
         let packed = [self.forward_weights.take(), self.backward_weights.take()];
         lock(&self.spare_weights).extend(packed.into_iter().flatten());
+        // What a card has is uploaded anew when next needed.
+        self.card = OnceLock::new();
+        self.newer_on_card = false;
         self.model.values_mut()
     }
 

@@ -87,8 +87,10 @@ impl Encoder {
         let groups: Vec<&[usize]> = order.chunks((ROWS / search.beam).max(1)).collect();
         let mut found: Vec<Mutex<Vec<Hypothesis>>> = Vec::new();
         found.resize_with(lengths.len(), Mutex::default);
-        let encoder = self.context(Side::Encoder, Direction::Bidirectional, None);
-        let decoder = self.context(Side::Decoder, Direction::Causal, None);
+        // A card trains; the search runs on the CPU.
+        let home = self.home()?;
+        let encoder = home.context(Side::Encoder, Direction::Bidirectional, None);
+        let decoder = home.context(Side::Decoder, Direction::Causal, None);
         self.device().pool().each(groups.len(), |group| {
             let mut scratch = self.take_scratch();
             let sentences = groups[group];

@@ -11,6 +11,7 @@ pub mod batch;
 pub mod encoder;
 pub mod generation;
 pub mod layout;
+mod on_card;
 pub mod parameters;
 pub mod settings;
 pub mod shards;
@@ -21,6 +22,7 @@ pub mod weights;
 
 pub use batch::{Batch, Direction, LanguageModelBatch, Targets};
 pub use encoder::{Encoder, Tap};
+pub(crate) use on_card::{CardWorkspace, totals_of};
 pub use generation::{Hypothesis, Search};
 pub use parameters::Model;
 pub use settings::{ModelSettings, Shape};

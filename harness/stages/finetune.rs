@@ -480,7 +480,7 @@ fn keep_wanted(
     let newest = scores.epochs.last().map_or(0, |epoch| epoch.epoch);
     if wanted.contains(&newest) {
         let (model, head) = checkpoint_files(newest);
-        trainer.model().save(&kept.join(model))?;
+        trainer.model()?.save(&kept.join(model))?;
         let stored = StoredClassifier {
             weight: classifier.weight.flatten_all()?.to_vec1()?,
             bias: classifier.bias.to_vec1()?,

@@ -165,7 +165,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     })?;
 
     trainer
-        .model()
+        .model()?
         .save(&context.output.join("model.safetensors"))?;
     write_metrics(&position.metrics, &context.output.join("metrics.jsonl"))?;
     Ok(facts(&shape, &position, &speed))

@@ -164,7 +164,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
             if position.best.is_none_or(|(_, best)| bleu > best) {
                 position.best = Some((position.updates, bleu));
                 position.worse = 0;
-                best = Some(trainer.model().clone());
+                best = Some(trainer.model()?.clone());
             } else {
                 position.worse += 1;
             }
@@ -202,9 +202,11 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     if let Some(report) = last.filter(|_| !position.losses.is_empty()) {
         position.write_line(&report);
     }
-    best.as_ref()
-        .unwrap_or(trainer.model())
-        .save(&context.output.join("model.safetensors"))?;
+    match &best {
+        Some(best) => best,
+        None => trainer.model()?,
+    }
+    .save(&context.output.join("model.safetensors"))?;
     write_metrics(&position.metrics, &context.output.join("metrics.jsonl"))?;
     let (best_update, best_bleu) = position.best.unwrap_or((position.updates, 0.0));
     Ok(json!({

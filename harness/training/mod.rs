@@ -3,6 +3,7 @@
 //! A language-modelling step runs forward, loss and backward shard by shard; anything else is a head in candle on
 //! top of taps: [`Trainer::forward`] -> loss -> [`Trainer::backward_loss`] -> [`Trainer::apply`].
 
+mod cuda;
 mod heads;
 mod measure;
 mod pass;

@@ -14,6 +14,7 @@ use crate::kernels::normalise::AddInto;
 use crate::model::layout::Side;
 use crate::model::shards::{partition, shard_tokens};
 use crate::model::tickets::Tickets;
+use crate::model::trunk::cuda::{self, CardActivations, CardBatch, Gradients};
 use crate::model::trunk::{self, Activations, Backward, Shard, Stream};
 use crate::model::{Batch, Direction, Tap};
 
@@ -23,6 +24,8 @@ pub struct Pass {
     pub(super) direction: Direction,
     pub(super) shards: Vec<Range<usize>>,
     pub(super) activations: Vec<Activations>,
+    /// The same on a card, which has no shards.
+    pub(super) on_card: Option<(CardBatch, CardActivations)>,
     /// Layers run.
     pub(super) depth: usize,
     /// The pass's number within its update, and the updates before it.
@@ -59,8 +62,11 @@ impl Trainer {
             .map(|tap| tap.depth(self.shape()))
             .collect::<Result<Vec<_>>>()?;
         let depth = depths.iter().copied().max().unwrap_or(0);
-        let shards = partition(&batch.offsets, shard_tokens(batch.token_count()));
         let stream = self.next_stream();
+        if self.on_card.is_some() {
+            return self.forward_on_card(batch, direction, (taps, &depths, depth), stream);
+        }
+        let shards = partition(&batch.offsets, shard_tokens(batch.token_count()));
         let mut activations: Vec<Activations> = {
             let mut pool = lock(&self.activations);
             shards
@@ -105,6 +111,7 @@ impl Trainer {
             direction,
             shards,
             activations,
+            on_card: None,
             depth,
             number: stream.pass,
             update: self.update,
@@ -147,18 +154,21 @@ impl Trainer {
         let Some(depth) = entering.keys().copied().max() else {
             return Ok(());
         };
-        self.embedding_gradient.resize(tokens * hidden);
-        self.source_embedding_gradient.resize(tokens * hidden);
         let stream = Stream {
             key: self.stream_key,
             step: pass.update,
             pass: pass.number,
         };
+        if pass.on_card.is_some() {
+            return self.backward_on_card(pass, depth, &entering, stream);
+        }
+        self.embedding_gradient.resize(tokens * hidden);
+        self.source_embedding_gradient.resize(tokens * hidden);
         {
             let encoder = &self.encoder;
             let weights = encoder.backward_weights();
             let context = encoder.context(Side::Encoder, pass.direction, Some(stream));
-            let tickets = Tickets::new(&mut self.gradient, encoder.model().layout().blocks.clone());
+            let tickets = Tickets::new(&mut self.gradient, encoder.layout().blocks.clone());
             // Beside a decoder, the encoder's are those of sources.
             let embedding_gradient = Parts::new(match encoder.shape().decoder {
                 true => &mut self.source_embedding_gradient,
@@ -208,13 +218,111 @@ impl Trainer {
         Ok(())
     }
 
+    fn forward_on_card(
+        &mut self,
+        batch: &Batch,
+        direction: Direction,
+        (taps, depths, depth): (&[Tap], &[usize], usize),
+        stream: Stream,
+    ) -> Result<Pass> {
+        let encoder = &self.encoder;
+        let (Some(card), Some(on_card)) = (encoder.card()?, &mut self.on_card) else {
+            anyhow::bail!("the trainer has no card");
+        };
+        let driver = &card.operations.driver;
+        let mut workspace = encoder.take_workspace(card)?;
+        let mut activations = on_card.take_activations(encoder.shape());
+        let mut on_card = CardBatch::new(driver);
+        on_card.upload(driver, batch, None)?;
+        let context = encoder.card_context(card, Side::Encoder, direction, Some(stream), 0);
+        let scratch = &mut workspace.scratch;
+        cuda::forward(&context, &on_card, None, depth, &mut activations, scratch)?;
+        let hidden = encoder.shape().settings.hidden;
+        let count = batch.token_count() * hidden;
+        let floats = workspace.floats.reserve(4 * count)?;
+        let mut variables = BTreeMap::new();
+        for (&tap, &depth) in taps.iter().zip(depths) {
+            card.operations.to_float(activations.states(depth), floats, count)?;
+            let mut states = vec![0f32; count];
+            cuda::download(&card.operations, floats, &mut states)?;
+            let states = Tensor::from_vec(
+                states,
+                (batch.token_count(), hidden),
+                encoder.device().candle(),
+            )?;
+            variables.insert(tap, Var::from_tensor(&states)?);
+        }
+        encoder.return_workspace(workspace);
+        Ok(Pass {
+            batch: batch.clone(),
+            direction,
+            shards: Vec::new(),
+            activations: Vec::new(),
+            on_card: Some((on_card, activations)),
+            depth,
+            number: stream.pass,
+            update: self.update,
+            taps: variables,
+        })
+    }
+
+    fn backward_on_card(
+        &mut self,
+        pass: Pass,
+        depth: usize,
+        entering: &BTreeMap<usize, Vec<f32>>,
+        stream: Stream,
+    ) -> Result<()> {
+        let encoder = &self.encoder;
+        let (Some(card), Some(on_card), Some((mut batch, activations))) =
+            (encoder.card()?, &mut self.on_card, pass.on_card)
+        else {
+            anyhow::bail!("the pass is not of the trainer's card");
+        };
+        let mut workspace = encoder.take_workspace(card)?;
+        let operations = &card.operations;
+        let count = pass.batch.token_count() * encoder.shape().settings.hidden;
+        // All gradients behind each other.
+        let floats = workspace.floats.reserve(4 * count * entering.len())?;
+        let mut places = BTreeMap::new();
+        for (index, (depth, gradient)) in entering.iter().enumerate() {
+            let place = floats + 4 * (index * count) as u64;
+            cuda::upload(operations, place, gradient)?;
+            places.insert(*depth, place);
+        }
+        let gradients = Gradients {
+            address: on_card.gradient.address(),
+            trainable: &self.trainable,
+        };
+        let scratch = &mut workspace.scratch;
+        let start = scratch.gradient(count, operations.element)?;
+        if let Some(place) = places.get(&depth) {
+            operations.from_float(*place, start, count)?;
+        }
+        let context = encoder.card_context(card, Side::Encoder, pass.direction, Some(stream), 0);
+        cuda::backward(
+            &context,
+            &batch,
+            None,
+            depth,
+            &activations,
+            gradients,
+            |depth| places.get(&depth).copied(),
+            scratch,
+        )?;
+        cuda::scatter_embeddings(&context, &pass.batch, &mut batch, gradients, scratch)?;
+        on_card.spare.push(activations);
+        encoder.return_workspace(workspace);
+        Ok(())
+    }
+
     /// Candle's backward of a scalar `loss`, then through the trunk for every pass it was computed from, to the head
     /// parameters, and to the parameters lent by [`Trainer::parameter`]. Returns the loss; errs with [`NotFinite`] before
     /// anything is added.
     pub fn backward_loss(&mut self, passes: Vec<Pass>, loss: &Tensor) -> Result<f64> {
         let value = f64::from(loss.to_scalar::<f32>().context("a loss must be one f32")?);
         if !value.is_finite() {
-            self.clear_gradients();
+            self.clear_gradients()?;
             return Err(NotFinite {
                 update: self.update + 1,
                 loss: Some(value),

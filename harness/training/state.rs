@@ -49,7 +49,7 @@ impl Trainer {
             update: self.update,
             precision: self.encoder.precision(),
             own_updates: self
-                .model()
+                .encoder
                 .layout()
                 .entries
                 .iter()
@@ -67,11 +67,20 @@ impl Trainer {
             "a state can be saved between updates only; apply or clear the gradients first"
         );
         let mut views = Vec::new();
-        for entry in &self.model().layout().entries {
+        let model = self.model()?;
+        let of_card;
+        let (first, second): (&[f32], &[f32]) = match (self.encoder.card()?, &self.on_card) {
+            (Some(card), Some(on_card)) => {
+                of_card = on_card.moments(card)?;
+                (&of_card[0], &of_card[1])
+            }
+            _ => (&self.first, &self.second),
+        };
+        for entry in &self.encoder.layout().entries {
             let parts = [
-                ("parameters", self.model().values()),
-                ("first", &*self.first),
-                ("second", &*self.second),
+                ("parameters", model.values()),
+                ("first", first),
+                ("second", second),
             ];
             for (part, buffer) in parts {
                 views.push((
@@ -119,9 +128,9 @@ impl Trainer {
         same("head parameters", &record.heads, &own.heads)?;
 
         // Everything is read before anything is replaced.
-        let length = self.model().layout().length;
+        let length = self.encoder.layout().length;
         let mut buffers = ["parameters", "first", "second"].map(|part| (part, vec![0f32; length]));
-        for entry in &self.model().layout().entries {
+        for entry in &self.encoder.layout().entries {
             for (part, buffer) in &mut buffers {
                 let name = format!("{part}/{}", entry.name);
                 read_tensor(&file, &name, &entry.dims, &mut buffer[entry.range.clone()])?;
@@ -137,17 +146,22 @@ impl Trainer {
             heads.push(parts.map(|(_, values)| values));
         }
         let [parameters, first, second] = buffers.map(|(_, values)| values);
-        self.clear_gradients();
+        self.clear_gradients()?;
         self.encoder.values_mut().copy_from_slice(&parameters);
-        self.first.copy_from_slice(&first);
-        self.second.copy_from_slice(&second);
+        match (self.encoder.card()?, &self.on_card) {
+            (Some(card), Some(on_card)) => on_card.set_moments(card, &first, &second)?,
+            _ => {
+                self.first.copy_from_slice(&first);
+                self.second.copy_from_slice(&second);
+            }
+        }
         for (head, [values, first, second]) in self.heads.0.values_mut().zip(heads) {
             (head.values, head.first, head.second) = (values, first, second);
             head.publish()?;
         }
         self.lent.clear();
         self.update = record.update;
-        let layout = self.encoder.model().layout();
+        let layout = self.encoder.layout();
         for (entry, own) in layout.entries.iter().zip(&mut self.own_updates) {
             *own = *record
                 .own_updates

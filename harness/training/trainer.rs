@@ -1,5 +1,6 @@
 //! The trainer: a model with its gradient, moments and heads, and the steps that change them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 
+use super::cuda::OnCard;
 use super::heads::{Heads, values_of};
 use super::settings::AdamSettings;
 use crate::kernels::Device;
@@ -18,7 +20,7 @@ use crate::kernels::lanes::vectorised;
 use crate::kernels::matmul::Precision;
 use crate::kernels::normalise::AddInto;
 use crate::model::encoder::targets_of;
-use crate::model::layout::Side;
+use crate::model::layout::{Entry, Side};
 use crate::model::parameters::PAD;
 use crate::model::shards::{partition, shard_tokens, with_sources};
 use crate::model::tickets::Tickets;
@@ -83,6 +85,8 @@ pub struct Trainer {
     pub(super) second: Buffer,
     pub(super) heads: Heads,
     pub(super) gradient: Buffer,
+    /// Gradient and moments on the device's card, where it has one; the three buffers above are empty then.
+    pub(super) on_card: Option<OnCard>,
     /// Gradient of the summed embeddings of all tokens of a backward; and of those of the sources.
     pub(super) embedding_gradient: Buffer,
     pub(super) source_embedding_gradient: Buffer,
@@ -115,7 +119,14 @@ impl Trainer {
                 list.join(", ")
             );
         }
-        let length = model.layout().length;
+        let on_card = match device.card() {
+            Some(driver) => Some(OnCard::new(driver, &model)?),
+            None => None,
+        };
+        let length = match on_card {
+            Some(_) => 0,
+            None => model.layout().length,
+        };
         let trainable = Trainable::except(model.layout(), |_| false);
         let own_updates = vec![0; model.layout().entries.len()];
         Ok(Trainer {
@@ -129,6 +140,7 @@ impl Trainer {
             second: Buffer::zeros(length),
             heads: Heads::default(),
             gradient: Buffer::zeros(length),
+            on_card,
             embedding_gradient: Buffer::default(),
             source_embedding_gradient: Buffer::default(),
             stream_key: random::key(seed, "dropout"),
@@ -147,10 +159,9 @@ impl Trainer {
 
     /// Freezes the parameters that `frozen` names, and trains all others from now on; what was accumulated is forgotten. A
     /// frozen parameter keeps its moments, and what its gradient would cost is saved where a whole block is frozen.
-    pub fn freeze(&mut self, frozen: impl Fn(&str) -> bool) {
-        self.trainable = Trainable::except(self.model().layout(), frozen);
-        self.gradient.fill(0.0);
-        self.heads.clear_gradients();
+    pub fn freeze(&mut self, frozen: impl Fn(&str) -> bool) -> Result<()> {
+        self.trainable = Trainable::except(self.encoder.layout(), frozen);
+        self.clear_gradients()
     }
 
     /// A parameter of the trunk as a candle variable, to compute a loss with (an output tied to the token table, say): what
@@ -160,16 +171,31 @@ impl Trainer {
         if let Some(variable) = self.lent.get(name) {
             return Ok(variable.as_tensor().clone());
         }
-        let entries = &self.encoder.model().layout().entries;
-        let entry = entries
-            .iter()
-            .find(|entry| entry.name == name)
-            .with_context(|| format!("the trunk has no parameter `{name}`"))?;
-        let values = &self.encoder.model().values()[entry.range.clone()];
-        let variable = Var::from_slice(values, entry.dims.as_slice(), self.device().candle())?;
+        let entry = self.entry(name)?;
+        let values = self.values_of_entry(entry)?;
+        let variable = Var::from_slice(&values, entry.dims.as_slice(), self.device().candle())?;
         let tensor = variable.as_tensor().clone();
         self.lent.insert(name.to_owned(), variable);
         Ok(tensor)
+    }
+
+    fn entry(&self, name: &str) -> Result<&Entry> {
+        let mut entries = self.encoder.layout().entries.iter();
+        entries
+            .find(|entry| entry.name == name)
+            .with_context(|| format!("the trunk has no parameter `{name}`"))
+    }
+
+    fn values_of_entry(&self, entry: &Entry) -> Result<Cow<'_, [f32]>> {
+        let range = entry.range.clone();
+        match self.encoder.card()? {
+            None => Ok(Cow::Borrowed(&self.encoder.model()?.values()[range])),
+            Some(card) => {
+                let mut values = vec![0f32; range.len()];
+                card.download(range, &mut values)?;
+                Ok(Cow::Owned(values))
+            }
+        }
     }
 
     /// Adds what `gradients` holds for lent parameters.
@@ -178,10 +204,14 @@ impl Trainer {
             let Some(gradient) = gradients.get(variable.as_tensor()) else {
                 continue;
             };
-            let entries = &self.encoder.model().layout().entries;
+            let entries = &self.encoder.layout().entries;
             if let Some(entry) = entries.iter().find(|entry| entry.name == *name) {
                 let values = values_of(gradient, &entry.dims)
                     .with_context(|| format!("gradient of `{name}`"))?;
+                if let (Some(card), Some(on_card)) = (self.encoder.card()?, &mut self.on_card) {
+                    on_card.add_gradient(card, &entry.range, &values)?;
+                    continue;
+                }
                 vectorised(AddInto {
                     target: &mut self.gradient[entry.range.clone()],
                     source: &values,
@@ -191,11 +221,12 @@ impl Trainer {
         Ok(())
     }
 
-    pub fn model(&self) -> &Model {
+    /// See [`Encoder::model`].
+    pub fn model(&self) -> Result<&Model> {
         self.encoder.model()
     }
 
-    pub fn into_model(self) -> Model {
+    pub fn into_model(self) -> Result<Model> {
         self.encoder.into_model()
     }
 
@@ -218,14 +249,12 @@ impl Trainer {
     }
 
     /// The gradient accumulated for a parameter since the last update: sums, not yet divided.
-    pub fn gradient(&self, name: &str) -> Option<&[f32]> {
-        let entry = self
-            .model()
-            .layout()
-            .entries
-            .iter()
-            .find(|entry| entry.name == name)?;
-        Some(&self.gradient[entry.range.clone()])
+    pub fn gradient(&self, name: &str) -> Result<Cow<'_, [f32]>> {
+        let entry = self.entry(name)?;
+        match (self.encoder.card()?, &self.on_card) {
+            (Some(card), Some(on_card)) => on_card.gradient(card, &entry.range).map(Cow::Owned),
+            _ => Ok(Cow::Borrowed(&self.gradient[entry.range.clone()])),
+        }
     }
 
     /// See [`Encoder::predict`].
@@ -255,8 +284,14 @@ impl Trainer {
             targets > 0,
             "a step needs at least one target; mask or predict something"
         );
-        let loss = self.accumulate_language_model(micro, weight)?.mean();
-        let report = self.apply(targets as f64)?;
+        let (loss, report) = match self.on_card {
+            // Waits for the card once.
+            Some(_) => self.language_model_step_on_card(micro, weight, targets)?,
+            None => {
+                let loss = self.accumulate_language_model(micro, weight)?.mean();
+                (loss, self.apply(targets as f64)?)
+            }
+        };
         Ok(StepReport {
             update: report.update,
             loss,
@@ -275,6 +310,9 @@ impl Trainer {
     ) -> Result<LossSum> {
         for input in micro {
             input.validate(self.shape())?;
+        }
+        if self.on_card.is_some() {
+            return self.accumulate_language_model_on_card(micro, weight);
         }
         let aim = shard_tokens(micro.iter().map(LanguageModelBatch::token_count).sum());
         let mut shards = Vec::new();
@@ -310,7 +348,7 @@ impl Trainer {
             let weights = encoder.backward_weights();
             let of_source = encoder.context(Side::Encoder, Direction::Bidirectional, Some(stream));
             let predicting = encoder.context(Side::Decoder, Direction::Bidirectional, Some(stream));
-            let tickets = Tickets::new(&mut self.gradient, encoder.model().layout().blocks.clone());
+            let tickets = Tickets::new(&mut self.gradient, encoder.layout().blocks.clone());
             let losses = Parts::new(&mut losses);
             let embedding_gradient = Parts::new(&mut self.embedding_gradient);
             let source_embedding_gradient = Parts::new(&mut self.source_embedding_gradient);
@@ -412,17 +450,21 @@ impl Trainer {
         }
         let mut total = LossSum::default();
         losses.into_iter().for_each(|loss| total.add(loss));
-        if !total.nats.is_finite() {
-            self.clear_gradients();
-            let mean = total.mean();
-            return Err(NotFinite {
-                update: self.update + 1,
-                loss: Some(mean),
-                gradient_norm: None,
-            }
-            .into());
+        self.checked(total)
+    }
+
+    /// The loss, if it is finite; or else the gradients are forgotten.
+    pub(super) fn checked(&mut self, total: LossSum) -> Result<LossSum> {
+        if total.nats.is_finite() {
+            return Ok(total);
         }
-        Ok(total)
+        self.clear_gradients()?;
+        Err(NotFinite {
+            update: self.update + 1,
+            loss: Some(total.mean()),
+            gradient_norm: None,
+        }
+        .into())
     }
 
     /// Adds a parameter for a head, with its own peak learning rate; the schedule scales it like the trunk's.
@@ -453,11 +495,20 @@ impl Trainer {
             divisor > 0.0 && divisor.is_finite(),
             "gradients cannot be divided by {divisor}; count the targets"
         );
+        self.clear_frozen_gradients()?;
+        let squares = match &self.on_card {
+            Some(_) => self.squares_on_card()?,
+            None => self.sum_of_squares(),
+        };
+        self.apply_with(squares, divisor)
+    }
+
+    /// As [`Trainer::apply`], of which the trunk's sum of squares is known.
+    pub(super) fn apply_with(&mut self, squares: f64, divisor: f64) -> Result<UpdateReport> {
         let update = self.update + 1;
-        self.clear_frozen_gradients();
-        let gradient_norm = self.gradient_norm() / divisor;
+        let gradient_norm = (squares + self.heads.sum_of_squares()).sqrt() / divisor;
         if !gradient_norm.is_finite() {
-            self.clear_gradients();
+            self.clear_gradients()?;
             return Err(NotFinite {
                 update,
                 loss: None,
@@ -488,7 +539,7 @@ impl Trainer {
         let groups = self.trained_groups();
         // Where only heads learn, the packed weights stay.
         if !groups.is_empty() {
-            self.update_groups(groups, numbers);
+            self.update_groups(groups, numbers)?;
         }
         self.update = update;
         self.passes = 0;
@@ -500,7 +551,24 @@ impl Trainer {
     }
 
     /// One update of the trunk; `numbers` are those of a parameter's own update, counted from 1.
-    fn update_groups(&mut self, groups: Vec<(Range<usize>, u64)>, numbers: impl Fn(u64) -> Update) {
+    fn update_groups(
+        &mut self,
+        groups: Vec<(Range<usize>, u64)>,
+        numbers: impl Fn(u64) -> Update,
+    ) -> Result<()> {
+        match self.on_card {
+            Some(_) => self.update_on_card(&groups, numbers)?,
+            None => self.update_on_cpu(&groups, numbers),
+        }
+        let trained = self.trainable.entries(self.encoder.layout());
+        for ((_, trained), own) in trained.zip(&mut self.own_updates) {
+            *own += u64::from(trained);
+        }
+        self.lent.clear();
+        Ok(())
+    }
+
+    fn update_on_cpu(&mut self, groups: &[(Range<usize>, u64)], numbers: impl Fn(u64) -> Update) {
         let device = self.encoder.device().clone();
         let [values, gradient, first, second] = [
             self.encoder.values_mut(),
@@ -510,7 +578,7 @@ impl Trainer {
         ]
         .map(Parts::new);
         for (group, own) in groups {
-            let numbers = numbers(own);
+            let numbers = numbers(*own);
             each_chunk(&device, group.len(), |_, range| {
                 let range = group.start + range.start..group.start + range.end;
                 // Safety: groups do not overlap, nor do chunks.
@@ -525,17 +593,12 @@ impl Trainer {
                 }
             });
         }
-        let trained = self.trainable.entries(self.encoder.model().layout());
-        for ((_, trained), own) in trained.zip(&mut self.own_updates) {
-            *own += u64::from(trained);
-        }
-        self.lent.clear();
     }
 
     /// Trained parameters that lie behind each other and have had as many updates: their range, and the number of the
     /// coming one. PyTorch's Adam counts for each parameter by itself, too.
     fn trained_groups(&self) -> Vec<(Range<usize>, u64)> {
-        let layout = self.model().layout();
+        let layout = self.encoder.layout();
         let mut groups: Vec<(Range<usize>, u64)> = Vec::new();
         let mut before = false;
         for ((entry, trained), own) in self.trainable.entries(layout).zip(&self.own_updates) {
@@ -552,24 +615,31 @@ impl Trainer {
     }
 
     /// What blocks that are trained in part have gathered for their frozen parameters.
-    fn clear_frozen_gradients(&mut self) {
-        let layout = self.encoder.model().layout();
+    pub(super) fn clear_frozen_gradients(&mut self) -> Result<()> {
+        let layout = self.encoder.layout();
         for (entry, trained) in self.trainable.entries(layout) {
-            if !trained {
-                self.gradient[entry.range.clone()].fill(0.0);
+            match &self.on_card {
+                _ if trained => {}
+                Some(on_card) => on_card.clear_gradient(&entry.range)?,
+                None => self.gradient[entry.range.clone()].fill(0.0),
             }
         }
+        Ok(())
     }
 
     /// Forgets the gradients accumulated since the last update.
-    pub fn clear_gradients(&mut self) {
+    pub fn clear_gradients(&mut self) -> Result<()> {
         self.gradient.fill(0.0);
         self.heads.clear_gradients();
         self.passes = 0;
+        match &self.on_card {
+            Some(on_card) => on_card.clear_gradient(&(0..self.encoder.layout().length)),
+            None => Ok(()),
+        }
     }
 
-    /// Norm of all accumulated gradients: sums of fixed chunks, added in their order.
-    fn gradient_norm(&self) -> f64 {
+    /// Of all accumulated gradients of the trunk: sums of fixed chunks, added in their order.
+    fn sum_of_squares(&self) -> f64 {
         let mut sums = vec![0f64; self.gradient.len().div_ceil(CHUNK)];
         let parts = Parts::new(&mut sums);
         each_chunk(self.device(), self.gradient.len(), |chunk, range| {
@@ -579,7 +649,7 @@ impl Trainer {
                 values: &self.gradient[range],
             });
         });
-        (sums.iter().sum::<f64>() + self.heads.sum_of_squares()).sqrt()
+        sums.iter().sum()
     }
 
     /// Adds the gradient of the summed embeddings to a stack's tables, in the order of the tokens; a table per thread.
@@ -588,7 +658,7 @@ impl Trainer {
             return;
         }
         let encoder = &self.encoder;
-        let layout = encoder.model().layout();
+        let layout = encoder.layout();
         let (stack, rows) = match (side, &layout.decoder) {
             (Side::Decoder, Some(decoder)) => (decoder, &self.embedding_gradient),
             (Side::Encoder, Some(_)) => (&layout.encoder, &self.source_embedding_gradient),

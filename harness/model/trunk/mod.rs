@@ -4,6 +4,7 @@
 
 mod backward;
 mod clock;
+pub mod cuda;
 mod step;
 
 pub use backward::{
@@ -108,11 +109,17 @@ pub fn sites(layers: usize, side: Side) -> usize {
     1 + sites_per_layer(side) * layers
 }
 
-impl Context<'_> {
-    fn dropout(&self, site: Site) -> Option<Dropout> {
-        let Stream { key, step, pass } = self.stream?;
-        let settings = &self.shape.settings;
-        let of = |layer: usize, place: usize| sites_per_layer(self.side) * layer + place;
+/// The mask of a place in a stack, if anything is dropped there.
+fn dropout_at(
+    shape: &Shape,
+    side: Side,
+    stack: &Stack,
+    stream: Stream,
+    site: Site,
+) -> Option<Dropout> {
+    let Stream { key, step, pass } = stream;
+    let settings = &shape.settings;
+    let of = |layer: usize, place: usize| sites_per_layer(side) * layer + place;
         let (rate, number) = match site {
             Site::Embeddings => (settings.dropout, 0),
             Site::Probabilities(layer) => (settings.attention_dropout, of(layer, 1)),
@@ -121,8 +128,13 @@ impl Context<'_> {
             Site::SourceProbabilities(layer) => (settings.attention_dropout, of(layer, 4)),
             Site::SourceAttention(layer) => (settings.dropout, of(layer, 5)),
         };
-        let number = self.stack.first_site + number;
-        Dropout::new(rate, key, step, pass, number as u32)
+    let number = stack.first_site + number;
+    Dropout::new(rate, key, step, pass, number as u32)
+}
+
+impl Context<'_> {
+    fn dropout(&self, site: Site) -> Option<Dropout> {
+        dropout_at(self.shape, self.side, self.stack, self.stream?, site)
     }
 
     fn attention<'s>(&self, shard: &Shard<'s>, layer: usize) -> Attention<'s> {
