@@ -52,6 +52,8 @@ enum Command {
     Compare(commands::compare::Args),
     /// Print what a study file may say: a JSON Schema for editors, or a page for people
     Schema(commands::schema::Arguments),
+    /// Compare what a device computes with what the CPU does, and print one table
+    Selftest(commands::selftest::Arguments),
     /// Measure how fast training and prediction are on this machine
     Bench(commands::bench::Arguments),
     /// List, measure, verify, remove, pack and unpack artifacts
@@ -93,6 +95,7 @@ fn dispatch(command: &Command, output: &mut dyn Write) -> Result<ExitCode> {
         Command::Schema(arguments) => {
             commands::schema::run(*arguments, output).map(|()| ExitCode::SUCCESS)
         }
+        Command::Selftest(arguments) => commands::selftest::run(arguments, output),
         Command::Bench(arguments) => commands::bench::run(arguments, output),
         Command::Store { store, arguments } => {
             commands::store::run(arguments, &Store::open(store)?, output)

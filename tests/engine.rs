@@ -500,13 +500,21 @@ fn taps_and_the_fused_loss_give_the_same_gradients() {
         .unwrap();
     let cpu = &candle_core::Device::Cpu;
     let table = Tensor::from_slice(
-        fused.model().unwrap().parameter("embeddings.token").unwrap(),
+        fused
+            .model()
+            .unwrap()
+            .parameter("embeddings.token")
+            .unwrap(),
         (41, 16),
         cpu,
     )
     .unwrap();
-    let bias =
-        Tensor::from_slice(fused.model().unwrap().parameter("output.bias").unwrap(), 41, cpu).unwrap();
+    let bias = Tensor::from_slice(
+        fused.model().unwrap().parameter("output.bias").unwrap(),
+        41,
+        cpu,
+    )
+    .unwrap();
     let indices =
         Tensor::from_slice(&input.targets.indices, input.targets.indices.len(), cpu).unwrap();
     let labels =

@@ -374,7 +374,9 @@ fn parameters_frozen_and_then_trained_go_where_adam_takes_them_in_autograd() {
             let loss = (reference.language_model_loss(&input) / count).unwrap();
             theirs.step(&reference, &loss, frozen);
         }
-        for ((name, _, now), (_, _, then)) in ours.model().unwrap().parameters().zip(before.parameters()) {
+        for ((name, _, now), (_, _, then)) in
+            ours.model().unwrap().parameters().zip(before.parameters())
+        {
             assert_eq!(now == then, frozen(name), "phase {phase}: {name}");
             let expected: Vec<f64> = reference
                 .get(name)
@@ -413,7 +415,10 @@ fn a_state_saved_between_phases_of_freezing_goes_on_with_the_same_bits() {
     let mut resumed = trainer(&shape(), 1);
     resumed.load_state(&file).unwrap();
     (3..6).for_each(|update| step(&mut resumed, update));
-    assert_eq!(all_values(whole.model().unwrap()), all_values(resumed.model().unwrap()));
+    assert_eq!(
+        all_values(whole.model().unwrap()),
+        all_values(resumed.model().unwrap())
+    );
 }
 
 #[test]

@@ -138,7 +138,10 @@ fn micro_batches_of_whole_shards_give_the_bits_of_the_whole_batch() {
         .unwrap();
     let second = split.language_model_step(&[half(0), half(32)]).unwrap();
     assert_eq!(first, second);
-    assert_eq!(all_values(unsplit.model().unwrap()), all_values(split.model().unwrap()));
+    assert_eq!(
+        all_values(unsplit.model().unwrap()),
+        all_values(split.model().unwrap())
+    );
 }
 
 #[test]
@@ -182,7 +185,10 @@ fn a_resumed_run_has_the_bits_of_an_uninterrupted_one() {
         step(&mut whole, seed);
         step(&mut resumed, seed);
     }
-    assert_eq!(all_values(whole.model().unwrap()), all_values(resumed.model().unwrap()));
+    assert_eq!(
+        all_values(whole.model().unwrap()),
+        all_values(resumed.model().unwrap())
+    );
     let heads = [&whole, &resumed].map(|trainer| values(&trainer.head_parameter("head").unwrap()));
     assert_eq!(heads[0], heads[1]);
 
@@ -233,7 +239,10 @@ fn evaluation_touches_no_dropout_stream() {
                 .unwrap()
         );
     }
-    assert_eq!(all_values(plain.model().unwrap()), all_values(evaluated.model().unwrap()));
+    assert_eq!(
+        all_values(plain.model().unwrap()),
+        all_values(evaluated.model().unwrap())
+    );
 }
 
 #[test]

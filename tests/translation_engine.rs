@@ -425,7 +425,8 @@ fn beam_search_finds_what_an_uncached_search_finds() {
 fn translations_do_not_depend_on_their_company_or_the_threads() {
     for precision in [Precision::F32, Precision::Bf16] {
         let encoder = lively(41, 3).in_precision(precision);
-        let alone = Encoder::new(encoder.model().unwrap().clone(), &Device::cpu(1)).in_precision(precision);
+        let alone =
+            Encoder::new(encoder.model().unwrap().clone(), &Device::cpu(1)).in_precision(precision);
         let mut random = Random::new(7, "sources", 0);
         let mut sources = Batch::new();
         let mut each = Vec::new();

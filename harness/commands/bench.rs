@@ -150,7 +150,10 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
 }
 
 fn measure_step(arguments: &StepArguments, output: &mut dyn Write) -> Result<ExitCode> {
-    let device = arguments.machine.device.open(arguments.machine.threads()?)?;
+    let device = arguments
+        .machine
+        .device
+        .open(arguments.machine.threads()?)?;
     let workload = workload(arguments)?;
     let measured = match arguments.objective {
         Objective::MaskedLm | Objective::CausalLm | Objective::Translation => {
@@ -159,6 +162,14 @@ fn measure_step(arguments: &StepArguments, output: &mut dyn Write) -> Result<Exi
         Objective::Xnli => measure_finetuning(&workload, &device)?,
         Objective::XnliPrediction => measure_prediction(&workload, &device)?,
         Objective::Generation => measure_generation(&workload, arguments.beam, &device)?,
+    };
+    // Buffers only grow: what is taken at the end is the most. Other programs' is counted, too.
+    let card_memory = match device.card() {
+        Some(card) => {
+            let (free, all) = card.memory()?;
+            Some(all - free)
+        }
+        None => None,
     };
     let memory = peak_memory_bytes();
     if arguments.json {
@@ -176,9 +187,13 @@ fn measure_step(arguments: &StepArguments, output: &mut dyn Write) -> Result<Exi
             "matrix_product_gigaflops": measured.matrix_product_gigaflops,
             "share_of_matrix_product": measured.share_of_matrix_product,
             "peak_memory_bytes": memory,
+            "card_memory_bytes": card_memory,
         });
         writeln!(output, "{}", serde_json::to_string_pretty(&object)?)?;
     } else {
+        if let Some(bytes) = card_memory {
+            writeln!(output, "{} MB of the card's memory", bytes / 1_000_000)?;
+        }
         print(&measured, &workload.shape, &device, memory, output)?;
     }
     Ok(exit(DONE))
@@ -430,7 +445,10 @@ fn measure_generation(workload: &Workload, beam: usize, device: &Device) -> Resu
 fn measure_token_files(arguments: &TokenFileArguments, output: &mut dyn Write) -> Result<ExitCode> {
     const LANGUAGE: &str = "en";
     let text = arguments.text.as_path();
-    let device = &arguments.machine.device.open(arguments.machine.threads()?)?;
+    let device = &arguments
+        .machine
+        .device
+        .open(arguments.machine.threads()?)?;
     let settings: TokenizerSettings = serde_json::from_value(json!({
         "bpe": {"vocabulary": arguments.vocabulary},
         "sharing": "shared",

@@ -7,6 +7,7 @@ pub mod plan;
 pub mod report;
 pub mod run;
 pub mod schema;
+pub mod selftest;
 pub mod status;
 pub mod store;
 

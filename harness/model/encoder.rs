@@ -155,7 +155,8 @@ impl Encoder {
             let all = 0..card.length();
             card.download(all, model.values_mut())
                 .context("the parameters cannot be copied from the card")?;
-            let home = Encoder::new(model, &self.device.without_card()).in_precision(self.precision);
+            let home =
+                Encoder::new(model, &self.device.without_card()).in_precision(self.precision);
             let _ = self.home.set(Box::new(home));
         }
         Ok(self.home.get().map_or(self, |home| home))

@@ -22,8 +22,8 @@ pub mod weights;
 
 pub use batch::{Batch, Direction, LanguageModelBatch, Targets};
 pub use encoder::{Encoder, Tap};
-pub(crate) use on_card::{CardWorkspace, totals_of};
 pub use generation::{Hypothesis, Search};
+pub(crate) use on_card::{CardWorkspace, totals_of};
 pub use parameters::Model;
 pub use settings::{ModelSettings, Shape};
 

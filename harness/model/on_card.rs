@@ -103,11 +103,19 @@ impl Encoder {
         let context = self.card_context(card, Side::Encoder, direction, None, 0);
         let [activations, _] = &mut workspace.evaluation;
         let scratch = &mut workspace.scratch;
-        cuda::forward(&context, &workspace.batch, None, depth, activations, scratch)?;
+        cuda::forward(
+            &context,
+            &workspace.batch,
+            None,
+            depth,
+            activations,
+            scratch,
+        )?;
         let hidden = self.shape().settings.hidden;
         let count = batch.token_count() * hidden;
         let floats = workspace.floats.reserve(4 * count)?;
-        card.operations.to_float(activations.states(depth), floats, count)?;
+        card.operations
+            .to_float(activations.states(depth), floats, count)?;
         let mut states = vec![0f32; count];
         cuda::download(&card.operations, floats, &mut states)?;
         self.return_workspace(workspace);

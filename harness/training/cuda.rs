@@ -10,12 +10,8 @@ use crate::kernels::adam::{CHUNK, Update};
 use crate::kernels::cuda::operations::Operations;
 use crate::kernels::cuda::{Driver, Memory};
 use crate::model::layout::Side;
-use crate::model::trunk::cuda::{
-    self, CardActivations, CardModel, CardSource, Gradients,
-};
-use crate::model::{
-    CardWorkspace, Direction, LanguageModelBatch, LossSum, Model, totals_of,
-};
+use crate::model::trunk::cuda::{self, CardActivations, CardModel, CardSource, Gradients};
+use crate::model::{CardWorkspace, Direction, LanguageModelBatch, LossSum, Model, totals_of};
 
 /// What a card keeps of a training between steps.
 pub(super) struct OnCard {
@@ -230,7 +226,10 @@ impl Trainer {
                 on_card.spare.push(of_source);
             }
             tokens += input.batch.token_count();
-            source_tokens += input.source.as_ref().map_or(0, |source| source.token_count());
+            source_tokens += input
+                .source
+                .as_ref()
+                .map_or(0, |source| source.token_count());
         }
         on_card.spare.push(activations);
         if squares {

@@ -1,6 +1,7 @@
 //! How fast the engine is here: training steps and predictions on random tokens, and the matrix product's own rate.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -9,13 +10,19 @@ use super::settings::{AdamSettings, Schedule};
 use super::trainer::Trainer;
 use crate::kernels::Device;
 use crate::kernels::buffer::Parts;
+use crate::kernels::cuda::operations::Operations;
+use crate::kernels::cuda::{Driver, Element, Memory};
 use crate::kernels::matmul::{Matrix, Precision, Write, packed_length};
 use crate::model::trunk::Part;
+use crate::model::trunk::cuda::upload;
 use crate::model::{Batch, Direction, LanguageModelBatch, Model, Shape, Targets};
 use crate::random::Random;
 
 /// Steps before those that are measured: buffers grow, caches fill.
 const WARM_UP: usize = 2;
+
+/// Different batches, which take turns.
+const BATCHES: usize = 8;
 
 /// Steps to measure.
 #[derive(Debug, Clone)]
@@ -149,7 +156,10 @@ pub fn measure_steps<State>(
         *milliseconds.entry(part.name()).or_default() += 1e3 * time.as_secs_f64() / steps / threads;
     }
     let gigaflops = operations / total / 1e9;
-    let matrix_product_gigaflops = matrix_product_rate(device, workload.precision);
+    let matrix_product_gigaflops = match device.card() {
+        Some(card) => card_product_rate(card, workload.precision)?,
+        None => matrix_product_rate(device, workload.precision),
+    };
     seconds.sort_by(f64::total_cmp);
     Ok(Measurement {
         tokens_per_second: tokens as f64 / total,
@@ -176,16 +186,24 @@ pub fn measure(workload: &Workload, device: &Device) -> Result<Measurement> {
     };
     let model = Model::initialise(shape, 1);
     let total = (workload.steps + WARM_UP) as u64;
+    // Made before, as training makes them beside the step.
+    let inputs: Vec<LanguageModelBatch> = (0..workload.steps.min(BATCHES))
+        .map(|number| workload.language_model_batch(number))
+        .collect();
     let mut trainer =
         Trainer::new(model, &settings, total, device, 1)?.in_precision(workload.precision);
     let step =
         |trainer: &mut Trainer, number: usize, parts: &mut BTreeMap<&'static str, Duration>| {
-            let input = workload.language_model_batch(number);
+            let input = &inputs[number % inputs.len()];
             let targets = input.targets.labels.len();
-            trainer.accumulate_language_model(std::slice::from_ref(&input), 1.0)?;
-            let start = Instant::now();
-            trainer.apply(targets.max(1) as f64)?;
-            *parts.entry("update").or_default() += start.elapsed();
+            if trainer.device().card().is_some() {
+                trainer.language_model_step(std::slice::from_ref(input))?;
+            } else {
+                trainer.accumulate_language_model(std::slice::from_ref(input), 1.0)?;
+                let start = Instant::now();
+                trainer.apply(targets.max(1) as f64)?;
+                *parts.entry("update").or_default() += start.elapsed();
+            }
             let vocabulary = 2 * targets * shape.vocabulary * shape.settings.hidden;
             Ok(Step {
                 tokens: input.batch.token_count(),
@@ -195,6 +213,47 @@ pub fn measure(workload: &Workload, device: &Device) -> Result<Measurement> {
     measure_steps(workload, device, &mut trainer, step, |trainer| {
         trainer.encoder().take_times()
     })
+}
+
+/// Operations per second, in units of 1e9, of the product of two random matrices of 8192 x 8192 on a card: the median of twenty.
+fn card_product_rate(card: &Arc<dyn Driver>, precision: Precision) -> Result<f64> {
+    const SIZE: usize = 8192;
+    const PART: usize = 1 << 20;
+    let operations = Operations {
+        driver: card.clone(),
+        element: match precision {
+            Precision::F32 => Element::F32,
+            Precision::Bf16 => Element::Bf16,
+        },
+    };
+    let bytes = SIZE * SIZE * operations.element.bytes();
+    let mut random = Random::new(1, "measure product", 0);
+    let values: Vec<f32> = (0..PART).map(|_| random.normal() as f32).collect();
+    let floats = Memory::zeros(card, 4 * PART)?;
+    upload(&operations, floats.address(), &values)?;
+    let [left, right, out] = [
+        Memory::zeros(card, bytes)?,
+        Memory::zeros(card, bytes)?,
+        Memory::zeros(card, bytes)?,
+    ]
+    .map(|memory| (memory.address(), memory));
+    for part in 0..SIZE * SIZE / PART {
+        let offset = (part * PART * operations.element.bytes()) as u64;
+        operations.from_float(floats.address(), left.0 + offset, PART)?;
+        operations.from_float(floats.address(), right.0 + offset, PART)?;
+    }
+    let mut seconds = Vec::new();
+    for _ in 0..25 {
+        card.synchronise()?;
+        let start = Instant::now();
+        let addresses = [left.0, right.0, out.0];
+        operations.linear(SIZE, SIZE, SIZE, addresses, None, operations.element, SIZE)?;
+        card.synchronise()?;
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    let measured = &mut seconds[5..];
+    measured.sort_by(f64::total_cmp);
+    Ok(2.0 * (SIZE as f64).powi(3) / measured[measured.len() / 2] / 1e9)
 }
 
 /// Operations per second, in units of 1e9, of products of 256 x 512 by 512 x 512, one on each thread at once: the best of

@@ -7,6 +7,7 @@ mod cuda;
 mod heads;
 mod measure;
 mod pass;
+pub mod selftest;
 mod settings;
 mod state;
 mod trainer;

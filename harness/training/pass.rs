@@ -242,7 +242,8 @@ impl Trainer {
         let floats = workspace.floats.reserve(4 * count)?;
         let mut variables = BTreeMap::new();
         for (&tap, &depth) in taps.iter().zip(depths) {
-            card.operations.to_float(activations.states(depth), floats, count)?;
+            card.operations
+                .to_float(activations.states(depth), floats, count)?;
             let mut states = vec![0f32; count];
             cuda::download(&card.operations, floats, &mut states)?;
             let states = Tensor::from_vec(

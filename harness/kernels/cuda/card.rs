@@ -111,12 +111,8 @@ impl Card {
             "there is no card {ordinal}: this machine has {count}, counted from 0; see `nvidia-smi`, or use `--device cpu`"
         );
         // Safety: look whether libraries can be opened.
-        let (compiler, products) = unsafe {
-            (
-                nvrtc_sys::is_culib_present(),
-                lt_sys::is_culib_present(),
-            )
-        };
+        let (compiler, products) =
+            unsafe { (nvrtc_sys::is_culib_present(), lt_sys::is_culib_present()) };
         for (there, library, part) in [
             (compiler, "libnvrtc", "compiler"),
             (products, "libcublasLt", "library of matrix products"),
@@ -126,8 +122,8 @@ impl Card {
                 "CUDA's {part} ({library}) is not found; install the CUDA toolkit, and name its folder of libraries in LD_LIBRARY_PATH"
             );
         }
-        let card = Card::opened(ordinal)
-            .with_context(|| format!("card {ordinal} cannot be used"))?;
+        let card =
+            Card::opened(ordinal).with_context(|| format!("card {ordinal} cannot be used"))?;
         Ok(Arc::new(card))
     }
 
@@ -151,7 +147,8 @@ impl Card {
             OLDEST.0,
             OLDEST.1
         );
-        let processors = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?.max(1) as usize;
+        let processors =
+            attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?.max(1) as usize;
         // Safety: the device exists; the context is made current before anything is made in it.
         unsafe {
             let context = cu::primary_ctx::retain(device).map_err(failed)?;
@@ -222,7 +219,12 @@ impl Card {
                 )
             }
             .map_err(failed)
-            .with_context(|| format!("{} needs {} bytes of shared memory", launch.kernel, launch.shared))?;
+            .with_context(|| {
+                format!(
+                    "{} needs {} bytes of shared memory",
+                    launch.kernel, launch.shared
+                )
+            })?;
             kernel.shared = launch.shared;
         }
         kernels.insert(launch.kernel.to_owned(), kernel);
@@ -260,8 +262,12 @@ impl Card {
                 (Attribute::CUBLASLT_MATMUL_DESC_TRANSB, left),
             ] {
                 let operation = i32::from(side.transposed);
-                set(attribute, std::ptr::from_ref(&operation).cast(), size_of::<i32>())
-                    .map_err(failed)?;
+                set(
+                    attribute,
+                    std::ptr::from_ref(&operation).cast(),
+                    size_of::<i32>(),
+                )
+                .map_err(failed)?;
             }
             if product.bias.is_some() {
                 let epilogue = lt_sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS;
@@ -306,10 +312,22 @@ impl Card {
             .map_err(failed)?;
             use lt_sys::cublasLtMatmulPreferenceAttributes_t as Preference;
             for (attribute, address) in [
-                (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, right.address),
-                (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, left.address),
-                (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, product.out),
-                (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, product.out),
+                (
+                    Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+                    right.address,
+                ),
+                (
+                    Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+                    left.address,
+                ),
+                (
+                    Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+                    product.out,
+                ),
+                (
+                    Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
+                    product.out,
+                ),
             ] {
                 let alignment = alignment(address);
                 lt::set_matmul_pref_attribute(
@@ -398,7 +416,12 @@ impl Driver for Card {
             Ok(address) => Ok(address),
             Err(error) if error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
                 let (free, all) = self.memory()?;
-                Err(super::operations::OutOfMemory { wanted: bytes as u64, free, all }.into())
+                Err(super::operations::OutOfMemory {
+                    wanted: bytes as u64,
+                    free,
+                    all,
+                }
+                .into())
             }
             Err(error) => Err(failed(error)),
         }
@@ -476,7 +499,11 @@ impl Driver for Card {
         ];
         let key = PlanKey {
             sizes: [product.rows, product.depth, product.columns],
-            strides: [product.left.stride, product.right.stride, product.out_stride],
+            strides: [
+                product.left.stride,
+                product.right.stride,
+                product.out_stride,
+            ],
             transposed: [product.left.transposed, product.right.transposed],
             elements: [product.element, product.out_element],
             adds: product.beta != 0.0,
@@ -565,7 +592,8 @@ fn program(capability: (i32, i32)) -> Result<Vec<u8>> {
     // Safety: writes two numbers.
     unsafe { nvrtc_sys::nvrtcVersion(&mut major, &mut minor) };
     let key = blake3::hash(format!("{architecture} {major}.{minor} {}", super::SOURCE).as_bytes());
-    let cached = cache().map(|folder| folder.join(format!("kernels-{}.cubin", &key.to_hex()[..32])));
+    let cached =
+        cache().map(|folder| folder.join(format!("kernels-{}.cubin", &key.to_hex()[..32])));
     if let Some(program) = cached.as_ref().and_then(|path| std::fs::read(path).ok()) {
         return Ok(program);
     }
@@ -580,7 +608,11 @@ fn program(capability: (i32, i32)) -> Result<Vec<u8>> {
 
 /// The user's folder of things that can be made again.
 fn cache() -> Option<PathBuf> {
-    let of = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let of = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     let base = of("XDG_CACHE_HOME").or_else(|| Some(of("HOME")?.join(".cache")))?;
     Some(base.join("xlt"))
 }
@@ -591,7 +623,10 @@ fn compile(architecture: &str) -> Result<Vec<u8>> {
     let program = nvrtc::create_program(&source, Some(c"kernels.cu")).map_err(failed)?;
     // Safety: the program has just been made, and is destroyed once.
     unsafe {
-        let options = [format!("--gpu-architecture={architecture}"), "--std=c++17".to_owned()];
+        let options = [
+            format!("--gpu-architecture={architecture}"),
+            "--std=c++17".to_owned(),
+        ];
         let compiled = nvrtc::compile_program(program, &options);
         if compiled.is_err() {
             let log = nvrtc::get_program_log(program).unwrap_or_default();
@@ -603,9 +638,13 @@ fn compile(architecture: &str) -> Result<Vec<u8>> {
             );
         }
         let mut size = 0;
-        nvrtc_sys::nvrtcGetCUBINSize(program, &mut size).result().map_err(failed)?;
+        nvrtc_sys::nvrtcGetCUBINSize(program, &mut size)
+            .result()
+            .map_err(failed)?;
         let mut image = vec![0u8; size];
-        nvrtc_sys::nvrtcGetCUBIN(program, image.as_mut_ptr().cast()).result().map_err(failed)?;
+        nvrtc_sys::nvrtcGetCUBIN(program, image.as_mut_ptr().cast())
+            .result()
+            .map_err(failed)?;
         nvrtc::destroy_program(program).map_err(failed)?;
         Ok(image)
     }

@@ -14,7 +14,7 @@ pub mod operations;
 
 pub use card::Card;
 pub use driver::{
-    Argument, AttentionArgument, DropoutArgument, Driver, Element, Launch, Memory, Product, Side,
+    Argument, AttentionArgument, Driver, DropoutArgument, Element, Launch, Memory, Product, Side,
     bytes_of, bytes_of_mut,
 };
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 
 use super::driver::{
-    Argument, AttentionArgument, DropoutArgument, Driver, Element, Launch, Product, Side,
+    Argument, AttentionArgument, Driver, DropoutArgument, Element, Launch, Product, Side,
 };
 use crate::kernels::adam::{CHUNK, Update};
 use crate::kernels::dropout::Dropout;
@@ -466,7 +466,12 @@ impl Operations {
                 logarithms,
                 delta,
             ];
-            arguments.extend(inputs.iter().chain(outputs).map(|address| Address(*address)));
+            arguments.extend(
+                inputs
+                    .iter()
+                    .chain(outputs)
+                    .map(|address| Address(*address)),
+            );
             arguments.push(integer(longest));
             arguments
         };
@@ -608,12 +613,7 @@ impl Operations {
             [rows, 1],
             [(width / 4).clamp(32, 256) as u32, 1],
             0,
-            &[
-                Address(from),
-                Address(indices),
-                Address(to),
-                integer(width),
-            ],
+            &[Address(from), Address(indices), Address(to), integer(width)],
         )
     }
 

@@ -120,14 +120,14 @@ fn dropout_at(
     let Stream { key, step, pass } = stream;
     let settings = &shape.settings;
     let of = |layer: usize, place: usize| sites_per_layer(side) * layer + place;
-        let (rate, number) = match site {
-            Site::Embeddings => (settings.dropout, 0),
-            Site::Probabilities(layer) => (settings.attention_dropout, of(layer, 1)),
-            Site::Attention(layer) => (settings.dropout, of(layer, 2)),
-            Site::FeedForward(layer) => (settings.dropout, of(layer, 3)),
-            Site::SourceProbabilities(layer) => (settings.attention_dropout, of(layer, 4)),
-            Site::SourceAttention(layer) => (settings.dropout, of(layer, 5)),
-        };
+    let (rate, number) = match site {
+        Site::Embeddings => (settings.dropout, 0),
+        Site::Probabilities(layer) => (settings.attention_dropout, of(layer, 1)),
+        Site::Attention(layer) => (settings.dropout, of(layer, 2)),
+        Site::FeedForward(layer) => (settings.dropout, of(layer, 3)),
+        Site::SourceProbabilities(layer) => (settings.attention_dropout, of(layer, 4)),
+        Site::SourceAttention(layer) => (settings.dropout, of(layer, 5)),
+    };
     let number = stack.first_site + number;
     Dropout::new(rate, key, step, pass, number as u32)
 }

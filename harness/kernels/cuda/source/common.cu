@@ -4,6 +4,10 @@
 
 #ifndef XLT_EMULATED
 
+#ifndef INFINITY
+#define INFINITY __int_as_float(0x7f800000)
+#endif
+
 #define EXPORT(name, parameters, ...) \
     extern "C" __global__ void name parameters { __VA_ARGS__; }
 #define EXPORT_BOUNDED(name, threads, parameters, ...) \

@@ -197,7 +197,9 @@ pub fn backward(
             )?;
         }
         let input = activations.states(index);
-        attention(context, batch, layer, index, input, kept, gradients, scratch)?;
+        attention(
+            context, batch, layer, index, input, kept, gradients, scratch,
+        )?;
         if let Some(entering) = tap(index) {
             operations.add_float(entering, scratch.gradient.address(), tokens * hidden)?;
         }
@@ -236,7 +238,12 @@ pub fn scatter_embeddings(
         (Table::Token, &stack.token),
         (Table::Position, &stack.position),
     ];
-    tables.extend(stack.language.as_ref().map(|table| (Table::Language, table)));
+    tables.extend(
+        stack
+            .language
+            .as_ref()
+            .map(|table| (Table::Language, table)),
+    );
     let lists: Vec<(&[u32], Option<u32>)> = tables
         .iter()
         .map(|(table, _)| match table {
@@ -412,11 +419,7 @@ fn attention(
     scratch: &mut CardScratch,
 ) -> Result<()> {
     let operations = context.operations();
-    let (tokens, hidden, size) = (
-        batch.tokens(),
-        context.hidden(),
-        operations.element.bytes(),
-    );
+    let (tokens, hidden, size) = (batch.tokens(), context.hidden(), operations.element.bytes());
     let block = &layer.attention_block;
     let update = normalise(
         context,
@@ -451,7 +454,15 @@ fn attention(
         ],
         [places.query, places.key, places.value],
     )?;
-    bias(context, &layer.projection, block, tokens, wide, gradients, scratch)?;
+    bias(
+        context,
+        &layer.projection,
+        block,
+        tokens,
+        wide,
+        gradients,
+        scratch,
+    )?;
     let projection = LinearBackward {
         linear: &layer.projection,
         block,
@@ -500,11 +511,7 @@ fn source_attention(
     scratch: &mut CardScratch,
 ) -> Result<()> {
     let operations = context.operations();
-    let (tokens, hidden, size) = (
-        batch.tokens(),
-        context.hidden(),
-        operations.element.bytes(),
-    );
+    let (tokens, hidden, size) = (batch.tokens(), context.hidden(), operations.element.bytes());
     let source_tokens = source.batch.tokens();
     let block = &layer.block;
     let own = &kept.source;
@@ -542,7 +549,15 @@ fn source_attention(
         ],
         [places.query, places.key, places.value],
     )?;
-    bias(context, &layer.query, block, tokens, query, gradients, scratch)?;
+    bias(
+        context,
+        &layer.query,
+        block,
+        tokens,
+        query,
+        gradients,
+        scratch,
+    )?;
     bias(
         context,
         &layer.key_value,
@@ -575,7 +590,11 @@ fn source_attention(
             source_tokens,
             hidden,
             layer.key_value.outputs,
-            [key_value, source.states, gradients.at(&layer.key_value.weight)],
+            [
+                key_value,
+                source.states,
+                gradients.at(&layer.key_value.weight),
+            ],
             layer.key_value.outputs,
         )?;
     }

@@ -4,7 +4,8 @@ use anyhow::Result;
 
 use super::batch::{CardBatch, Table};
 use super::{
-    CardActivations, CardContext, CardScratch, CardSource, LayerActivations, Site, SourceActivations,
+    CardActivations, CardContext, CardScratch, CardSource, LayerActivations, Site,
+    SourceActivations,
 };
 use crate::kernels::cuda::operations::Operands;
 use crate::model::layout::{Layer, Linear, SourceAttention};
@@ -192,7 +193,8 @@ fn source_attention(
         .reserve(4 * tokens * context.shape.settings.heads)?;
     let attended = kept.context.reserve(tokens * hidden * size)?;
     let middle = kept.middle.reserve(tokens * hidden * size)?;
-    kept.normalised.reserve(tokens, hidden, operations.element)?;
+    kept.normalised
+        .reserve(tokens, hidden, operations.element)?;
     project(context, tokens, &layer.query, input, query)?;
     project(
         context,

@@ -66,7 +66,8 @@ impl CardModel {
             None => Ok(()),
             Some(rounded) => {
                 let to = rounded.address();
-                self.operations.from_float(self.values.address(), to, self.length)
+                self.operations
+                    .from_float(self.values.address(), to, self.length)
             }
         }
     }
@@ -105,7 +106,11 @@ impl CardModel {
 /// Copies f32 values to an address.
 pub fn upload(operations: &Operations, to: u64, values: &[f32]) -> Result<()> {
     // Safety: callers name buffers of at least so many values.
-    unsafe { operations.driver.upload(to, crate::kernels::cuda::bytes_of(values)) }
+    unsafe {
+        operations
+            .driver
+            .upload(to, crate::kernels::cuda::bytes_of(values))
+    }
 }
 
 /// Copies f32 values from an address, when everything asked for before is done.
