@@ -105,8 +105,9 @@ pub struct Measurement {
     pub sequences_per_second: f64,
     /// The median.
     pub milliseconds_per_step: f64,
-    /// Mean time of a step by part; what the threads do side by side is divided by their number.
-    pub milliseconds: BTreeMap<&'static str, f64>,
+    /// Mean time of a step by part; what the threads do side by side is divided by their number. Of a card, that of one further
+    /// step by kernel.
+    pub milliseconds: BTreeMap<String, f64>,
     /// Operations of the step's matrix products per second, in units of 1e9.
     pub gigaflops: f64,
     /// The matrix product alone, by all threads at once.
@@ -148,12 +149,22 @@ pub fn measure_steps<State>(
     let steps = seconds.len() as f64;
     let total: f64 = seconds.iter().sum();
     let threads = device.threads() as f64;
-    let mut milliseconds: BTreeMap<&'static str, f64> = parts
+    let mut milliseconds: BTreeMap<String, f64> = parts
         .into_iter()
-        .map(|(part, time)| (part, 1e3 * time.as_secs_f64() / steps))
+        .map(|(part, time)| (part.to_owned(), 1e3 * time.as_secs_f64() / steps))
         .collect();
-    for (part, time) in Part::ALL.into_iter().zip(trunk(state)) {
-        *milliseconds.entry(part.name()).or_default() += 1e3 * time.as_secs_f64() / steps / threads;
+    if let Some(card) = device.card() {
+        card.record()?;
+        step(state, WARM_UP + workload.steps, &mut BTreeMap::new())?;
+        milliseconds = card.recorded()?;
+    }
+    let of_trunk = match device.card() {
+        Some(_) => None,
+        None => Some(Part::ALL.into_iter().zip(trunk(state))),
+    };
+    for (part, time) in of_trunk.into_iter().flatten() {
+        *milliseconds.entry(part.name().to_owned()).or_default() +=
+            1e3 * time.as_secs_f64() / steps / threads;
     }
     let gigaflops = operations / total / 1e9;
     let matrix_product_gigaflops = match device.card() {

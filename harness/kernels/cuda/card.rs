@@ -1,6 +1,6 @@
 //! A card through NVIDIA's driver, its compiler and its library of matrix products.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,6 +36,13 @@ pub struct Card {
     kernels: Mutex<HashMap<String, Kernel>>,
     plans: Mutex<HashMap<PlanKey, Plan>>,
     staging: Mutex<Staging>,
+    recording: Mutex<Option<Vec<Recorded>>>,
+}
+
+/// The events before and after a kernel.
+struct Recorded {
+    name: String,
+    events: [sys::CUevent; 2],
 }
 
 // Safety: handles of NVIDIA's libraries, which may be used from any thread that has made the context its own; every call does.
@@ -177,6 +184,7 @@ impl Card {
                     start: cu::malloc_host(STAGING, 0).map_err(failed)?,
                     used: 0,
                 }),
+                recording: Mutex::default(),
             })
         }
     }
@@ -188,6 +196,27 @@ impl Card {
     fn enter(&self) -> Result<()> {
         // Safety: the context lives as long as `self`.
         unsafe { cu::ctx::set_current(self.context) }.map_err(failed)
+    }
+
+    /// Runs `work`, between two events where times are taken.
+    fn timed(&self, name: impl Fn() -> String, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        let mut recording = lock(&self.recording);
+        let Some(recorded) = recording.as_mut() else {
+            return work();
+        };
+        let event = || cu::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT).map_err(failed);
+        let events = [event()?, event()?];
+        // Safety: events just made, and the stream of `self`.
+        unsafe {
+            cu::event::record(events[0], self.stream).map_err(failed)?;
+            work()?;
+            cu::event::record(events[1], self.stream).map_err(failed)?;
+        }
+        recorded.push(Recorded {
+            name: name(),
+            events,
+        });
+        Ok(())
     }
 
     fn kernel(&self, launch: &Launch) -> Result<sys::CUfunction> {
@@ -474,18 +503,23 @@ impl Driver for Card {
         let mut pointers: Vec<*mut c_void> = arguments.iter().map(Argument::pointer).collect();
         let [gx, gy, gz] = launch.grid;
         let [bx, by, bz] = launch.block;
-        // Safety: by the caller's promise.
-        unsafe {
-            cu::launch_kernel(
-                function,
-                (gx, gy, gz),
-                (bx, by, bz),
-                launch.shared as u32,
-                self.stream,
-                &mut pointers,
-            )
-        }
-        .map_err(failed)
+        self.timed(
+            || launch.kernel.to_owned(),
+            || {
+                // Safety: by the caller's promise.
+                unsafe {
+                    cu::launch_kernel(
+                        function,
+                        (gx, gy, gz),
+                        (bx, by, bz),
+                        launch.shared as u32,
+                        self.stream,
+                        &mut pointers,
+                    )
+                }
+                .map_err(failed)
+            },
+        )
         .with_context(|| format!("{launch:?}"))
     }
 
@@ -535,26 +569,37 @@ impl Driver for Card {
                 )
                 .map_err(|error| anyhow::anyhow!("{error}"))?;
             }
-            lt::matmul(
-                self.products,
-                plan.description,
-                std::ptr::from_ref(&one).cast(),
-                std::ptr::from_ref(&product.beta).cast(),
-                product.right.address as *const c_void,
-                plan.layouts[0],
-                product.left.address as *const c_void,
-                plan.layouts[1],
-                product.out as *const c_void,
-                plan.layouts[2],
-                product.out as *mut c_void,
-                plan.layouts[2],
-                &plan.algorithm,
-                self.workspace as *mut c_void,
-                WORKSPACE,
-                self.stream.cast(),
-            )
-            .map_err(|error| anyhow::anyhow!("{error}"))
-            .with_context(|| format!("{product:?}"))
+            let name = || {
+                let Product {
+                    rows,
+                    depth,
+                    columns,
+                    ..
+                } = product;
+                format!("product {rows} x {depth} x {columns}")
+            };
+            self.timed(name, || {
+                lt::matmul(
+                    self.products,
+                    plan.description,
+                    std::ptr::from_ref(&one).cast(),
+                    std::ptr::from_ref(&product.beta).cast(),
+                    product.right.address as *const c_void,
+                    plan.layouts[0],
+                    product.left.address as *const c_void,
+                    plan.layouts[1],
+                    product.out as *const c_void,
+                    plan.layouts[2],
+                    product.out as *mut c_void,
+                    plan.layouts[2],
+                    &plan.algorithm,
+                    self.workspace as *mut c_void,
+                    WORKSPACE,
+                    self.stream.cast(),
+                )
+                .map_err(|error| anyhow::anyhow!("{error}"))
+                .with_context(|| format!("{product:?}"))
+            })
         }
     }
 
@@ -562,6 +607,27 @@ impl Driver for Card {
         self.enter()?;
         // Safety: the stream lives as long as `self`.
         unsafe { cu::stream::synchronize(self.stream) }.map_err(failed)
+    }
+
+    fn record(&self) -> Result<()> {
+        *lock(&self.recording) = Some(Vec::new());
+        Ok(())
+    }
+
+    fn recorded(&self) -> Result<BTreeMap<String, f64>> {
+        self.synchronise()?;
+        let mut times = BTreeMap::new();
+        for Recorded { name, events } in lock(&self.recording).take().unwrap_or_default() {
+            // Safety: events of this stream, which have been reached; each is destroyed once.
+            unsafe {
+                let elapsed = cu::event::elapsed(events[0], events[1]).map_err(failed)?;
+                *times.entry(name).or_default() += f64::from(elapsed);
+                for event in events {
+                    cu::event::destroy(event).map_err(failed)?;
+                }
+            }
+        }
+        Ok(times)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the trunk asks of a card: memory, copies, launches and matrix products, all done in the order they are asked for.
 
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::sync::Arc;
 
@@ -55,6 +56,16 @@ pub trait Driver: Send + Sync {
 
     /// Waits for everything asked for before.
     fn synchronise(&self) -> Result<()>;
+
+    /// From now on the time of every kernel and product is taken.
+    fn record(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Waits, and hands out the milliseconds since [`Driver::record`], by kernel; nothing where they cannot be taken.
+    fn recorded(&self) -> Result<BTreeMap<String, f64>> {
+        Ok(BTreeMap::new())
+    }
 }
 
 /// How many threads run which kernel.
