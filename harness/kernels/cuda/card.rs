@@ -486,9 +486,25 @@ impl Driver for Card {
 
     unsafe fn download(&self, from: u64, bytes: &mut [u8]) -> Result<()> {
         self.enter()?;
-        // Safety: by the caller's promise; `bytes` stays borrowed until the copy is done.
-        unsafe { cu::memcpy_dtoh_async(bytes, from, self.stream) }.map_err(failed)?;
-        self.synchronise()
+        let mut staging = lock(&self.staging);
+        for (index, part) in bytes.chunks_mut(STAGING).enumerate() {
+            // Copies from the staging memory are over, too, when the stream has been waited for.
+            if staging.used + part.len() > STAGING {
+                self.synchronise()?;
+                staging.used = 0;
+            }
+            // Safety: there is room; the copy is over before it is read.
+            unsafe {
+                let place = staging.start.cast::<u8>().add(staging.used);
+                let pinned = std::slice::from_raw_parts_mut(place, part.len());
+                cu::memcpy_dtoh_async(pinned, from + (index * STAGING) as u64, self.stream)
+                    .map_err(failed)?;
+                self.synchronise()?;
+                part.copy_from_slice(pinned);
+            }
+            staging.used = 0;
+        }
+        Ok(())
     }
 
     unsafe fn clear(&self, at: u64, bytes: usize) -> Result<()> {

@@ -143,9 +143,10 @@ impl Operations {
         Ok(())
     }
 
-    /// Blocks whose sums of columns are added up later.
-    fn row_blocks(&self, rows: usize) -> usize {
-        rows.div_ceil(8).min(2 * self.driver.processors())
+    /// Blocks whose sums of columns are added up later: as many as run side by side.
+    fn row_blocks(&self, rows: usize, width: usize) -> usize {
+        let each = if width > 512 { 1 } else { 2 };
+        rows.div_ceil(8).min(each * self.driver.processors())
     }
 
     fn column_blocks(&self, rows: usize, width: usize) -> [usize; 2] {
@@ -158,7 +159,7 @@ impl Operations {
     pub fn partials_length(&self, rows: usize, hidden: usize, widest: usize) -> usize {
         // Of columns: `down` times a width of at most 128 times `across`.
         let columns = (1024 * self.driver.processors()).max(widest);
-        (3 * hidden * self.row_blocks(rows)).max(columns)
+        (3 * hidden * self.row_blocks(rows, hidden)).max(columns)
     }
 
     pub fn normalise_residual(
@@ -197,7 +198,7 @@ impl Operations {
         partials: u64,
         parameters: [u64; 3],
     ) -> Result<()> {
-        let blocks = self.row_blocks(rows.rows);
+        let blocks = self.row_blocks(rows.rows, rows.width);
         self.launch(
             &self.by_width("normalise_backward", rows.width),
             [blocks, 1],
@@ -259,7 +260,7 @@ impl Operations {
         partials: u64,
         [scale, shift]: [u64; 2],
     ) -> Result<()> {
-        let blocks = self.row_blocks(rows.rows);
+        let blocks = self.row_blocks(rows.rows, rows.width);
         self.launch(
             &self.by_width("embeddings_backward", rows.width),
             [blocks, 1],
@@ -442,6 +443,30 @@ impl Operations {
         [context, context_gradient, logarithms, delta]: [u64; 4],
         [query, key, value]: [u64; 3],
     ) -> Result<()> {
+        let arguments = |tiles, inputs: &[u64], longest| {
+            let mut arguments = vec![self.attention(a, operands, tiles)];
+            let inputs = [operands.query, operands.key, operands.value]
+                .into_iter()
+                .chain(inputs.iter().copied());
+            arguments.extend(inputs.map(Address));
+            arguments.push(integer(longest));
+            arguments
+        };
+        let of_key = [context_gradient, logarithms, delta, key, value];
+        let of_key = arguments(a.key_tiles.0, &of_key, a.longest_query);
+        let grids = [[a.query_tiles.1, a.heads], [a.key_tiles.1, a.heads]];
+        if self.by_tiles(a.width) {
+            let columns = if a.width == 128 { 32 } else { 64 };
+            let tiles = 2 * (TILE + 2 * columns) * (a.width + 8) * 2;
+            let inputs = [context, context_gradient, logarithms, delta, query];
+            let of_query = arguments(a.query_tiles.0, &inputs, 0);
+            let name = format!("attention_query_gradient_tiles_{}", a.width);
+            let shared = tiles + 4 * TILE;
+            self.launch(&name, grids[0], [128, 1], shared, &of_query[..9])?;
+            let name = format!("attention_key_gradient_tiles_{}", a.width);
+            let shared = tiles + 2 * 16 * columns;
+            return self.launch(&name, grids[1], [128, 1], shared, &of_key[..9]);
+        }
         self.launch(
             &self.typed("attention_delta"),
             [(a.tokens * a.heads).div_ceil(8), 1],
@@ -456,39 +481,8 @@ impl Operations {
                 integer(a.width),
             ],
         )?;
-        let arguments = |tiles, outputs: &[u64], longest| {
-            let mut arguments = vec![self.attention(a, operands, tiles)];
-            let inputs = [
-                operands.query,
-                operands.key,
-                operands.value,
-                context_gradient,
-                logarithms,
-                delta,
-            ];
-            arguments.extend(
-                inputs
-                    .iter()
-                    .chain(outputs)
-                    .map(|address| Address(*address)),
-            );
-            arguments.push(integer(longest));
-            arguments
-        };
-        let of_query = arguments(a.query_tiles.0, &[query], a.longest_key);
-        let of_key = arguments(a.key_tiles.0, &[key, value], a.longest_query);
-        let grids = [[a.query_tiles.1, a.heads], [a.key_tiles.1, a.heads]];
-        if self.by_tiles(a.width) {
-            let columns = if a.width == 128 { 32 } else { 64 };
-            let shared = 2 * (TILE + columns) * (a.width + 8) * 2;
-            let name = format!("attention_query_gradient_tiles_{}", a.width);
-            let without_longest = &of_query[..of_query.len() - 1];
-            self.launch(&name, grids[0], [128, 1], shared, without_longest)?;
-            let name = format!("attention_key_gradient_tiles_{}", a.width);
-            let without_longest = &of_key[..of_key.len() - 1];
-            let shared = shared + 16 * columns;
-            return self.launch(&name, grids[1], [128, 1], shared, without_longest);
-        }
+        let inputs = [context_gradient, logarithms, delta, query];
+        let of_query = arguments(a.query_tiles.0, &inputs, a.longest_key);
         let shared = 4 * 4 * (2 * a.width + a.longest_key);
         let name = self.typed("attention_query_gradient");
         self.launch(&name, grids[0], [128, 1], shared, &of_query)?;

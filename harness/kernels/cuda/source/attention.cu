@@ -326,7 +326,7 @@ __device__ void attention_forward_tiles(Attention a, const bf16* query, const bf
         for (int half = 0; half < 2; half++) {
             greatest[half] = fmaxf(greatest[half], __shfl_xor_sync(0xffffffffu, greatest[half], 1));
             greatest[half] = fmaxf(greatest[half], __shfl_xor_sync(0xffffffffu, greatest[half], 2));
-            shrink[half] = exp2f((before[half] - greatest[half]) * unit);
+            shrink[half] = power_of_two((before[half] - greatest[half]) * unit);
             total[half] *= shrink[half];
         }
         unsigned weights[N / 8][2];
@@ -335,7 +335,7 @@ __device__ void attention_forward_tiles(Attention a, const bf16* query, const bf
             float power[4];
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                power[i] = exp2f((score[n][i] - greatest[i / 2]) * unit);
+                power[i] = power_of_two((score[n][i] - greatest[i / 2]) * unit);
                 total[i / 2] += power[i];
                 if (a.dropout.threshold)
                     power[i] *= dropout_factor(a.dropout, names[i / 2], start + 8 * n + 2 * (lane % 4) + i % 2);
@@ -359,21 +359,49 @@ __device__ void attention_forward_tiles(Attention a, const bf16* query, const bf
                   p.queries - p.start - 16 * warp, sum, 1.0f / total[0], 1.0f / total[1]);
 }
 
-// Tiles of queries; shared memory: tiles of queries, of gradients, and of keys and values.
+// Tiles of queries. First the product of each query's context with its gradient, which the softmax's backward subtracts
+// (`delta`), then the gradient. Shared memory: tiles of queries and of gradients, two of keys and of values, and the deltas.
 template <int D, int N>
 __device__ void attention_query_gradient_tiles(Attention a, const bf16* query, const bf16* key, const bf16* value,
-                                               const bf16* gradient, const float* logarithms, const float* delta,
-                                               bf16* query_gradient) {
+                                               const bf16* context, const bf16* gradient, const float* logarithms,
+                                               float* delta, bf16* query_gradient) {
     bf16* own = (bf16*)dynamic_shared();
     bf16* outer = own + TILE * APART(D);
     bf16* keys = outer + TILE * APART(D);
-    bf16* values = keys + N * APART(D);
+    bf16* values = keys + 2 * N * APART(D);
+    float* means = (float*)(values + 2 * N * APART(D));
     Place p = place_of(a);
     int lane = threadIdx.x & 31, warp = threadIdx.x / 32, head = blockIdx.y;
     u64 first_token = p.first_query + p.start;
     int seen = a.causal ? min(p.keys, p.start + TILE) : p.keys;
     load_tile<D, TILE>(own, query + first_token * a.query_stride + head * D, a.query_stride, p.queries - p.start);
     load_tile<D, TILE>(outer, gradient + first_token * a.heads * D + head * D, a.heads * D, p.queries - p.start);
+    // Until keys come, the contexts lie in their place.
+    load_tile<D, TILE>(keys, context + first_token * a.heads * D + head * D, a.heads * D, p.queries - p.start);
+    copy_async_commit();
+    copy_async_wait<0>();
+    __syncthreads();
+    {
+        int own_row = threadIdx.x / 2, half = threadIdx.x % 2;
+        const bf16* x = keys + own_row * APART(D) + half * (D / 2);
+        const bf16* g = outer + own_row * APART(D) + half * (D / 2);
+        float sum = 0.0f;
+        for (int d = 0; d < D / 2; d += 4) {
+            Four left = load_four(x + d), right = load_four(g + d);
+            for (int i = 0; i < 4; i++) sum = fmaf(left.v[i], right.v[i], sum);
+        }
+        sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+        if (half == 0) {
+            means[own_row] = sum;
+            if (p.start + own_row < p.queries) delta[(u64)head * a.tokens + first_token + own_row] = sum;
+        }
+    }
+    __syncthreads();
+    const bf16* of_key = key + (u64)p.first_key * a.key_stride + head * D;
+    const bf16* of_value = value + (u64)p.first_key * a.key_stride + head * D;
+    load_tile<D, N>(keys, of_key, a.key_stride, p.keys);
+    load_tile<D, N>(values, of_value, a.key_stride, p.keys);
+    copy_async_commit();
     float sum[D / 8][4] = {}, logarithm[2], mean[2];
     int row[2] = {p.start + 16 * warp + lane / 4, p.start + 16 * warp + lane / 4 + 8};
     RowKey names[2] = {query_key(a, p.first_query + row[0], head), query_key(a, p.first_query + row[1], head)};
@@ -381,19 +409,21 @@ __device__ void attention_query_gradient_tiles(Attention a, const bf16* query, c
         // A row that is not there gets probabilities of zero.
         u64 at = (u64)head * a.tokens + p.first_query + row[half];
         logarithm[half] = row[half] < p.queries ? logarithms[at] : INFINITY;
-        mean[half] = row[half] < p.queries ? delta[at] : 0.0f;
+        mean[half] = means[row[half] - p.start];
     }
     float unit = a.scale * LOG2_E;
-    for (int start = 0; start < seen; start += N) {
-        u64 at = (u64)(p.first_key + start) * a.key_stride + head * D;
-        load_tile<D, N>(keys, key + at, a.key_stride, p.keys - start);
-        load_tile<D, N>(values, value + at, a.key_stride, p.keys - start);
+    for (int start = 0, turn = 0; start < seen; start += N, turn ^= 1) {
+        if (start + N < seen) {
+            u64 next = (u64)(start + N) * a.key_stride;
+            load_tile<D, N>(keys + (turn ^ 1) * N * APART(D), of_key + next, a.key_stride, p.keys - start - N);
+            load_tile<D, N>(values + (turn ^ 1) * N * APART(D), of_value + next, a.key_stride, p.keys - start - N);
+        }
         copy_async_commit();
-        copy_async_wait<0>();
+        copy_async_wait<1>();
         __syncthreads();
         float score[N / 8][4], into[N / 8][4];
-        multiply_rows<D, N>(score, own + 16 * warp * APART(D), keys);
-        multiply_rows<D, N>(into, outer + 16 * warp * APART(D), values);
+        multiply_rows<D, N>(score, own + 16 * warp * APART(D), keys + turn * N * APART(D));
+        multiply_rows<D, N>(into, outer + 16 * warp * APART(D), values + turn * N * APART(D));
         unsigned slopes[N / 8][2];
 #pragma unroll
         for (int n = 0; n < N / 8; n++) {
@@ -402,21 +432,22 @@ __device__ void attention_query_gradient_tiles(Attention a, const bf16* query, c
             for (int i = 0; i < 4; i++) {
                 int column = start + 8 * n + 2 * (lane % 4) + i % 2;
                 bool hidden = column >= p.keys || (a.causal && column > row[i / 2]);
-                float power = hidden ? 0.0f : exp2f(fmaf(score[n][i], unit, -logarithm[i / 2]));
+                float power = hidden ? 0.0f : power_of_two(fmaf(score[n][i], unit, -logarithm[i / 2]));
                 float kept = a.dropout.threshold ? dropout_factor(a.dropout, names[i / 2], column) : 1.0f;
                 slope[i] = power * (into[n][i] * kept - mean[i / 2]) * a.scale;
             }
             slopes[n][0] = pack_bf16(slope[0], slope[1]);
             slopes[n][1] = pack_bf16(slope[2], slope[3]);
         }
-        add_rows<D, N>(sum, slopes, keys);
+        add_rows<D, N>(sum, slopes, keys + turn * N * APART(D));
         __syncthreads();
     }
     store_rows<D>(query_gradient + (first_token + 16 * warp) * a.query_stride + head * D, a.query_stride,
                   p.queries - p.start - 16 * warp, sum, 1.0f, 1.0f);
 }
 
-// Tiles of keys; shared memory: tiles of keys, of values, of queries and gradients, then what is known of the queries.
+// Tiles of keys; shared memory: tiles of keys and of values, two of queries and of gradients, then what is known of the queries,
+// twice.
 template <int D, int N>
 __device__ void attention_key_gradient_tiles(Attention a, const bf16* query, const bf16* key, const bf16* value,
                                              const bf16* gradient, const float* logarithms, const float* delta,
@@ -424,10 +455,10 @@ __device__ void attention_key_gradient_tiles(Attention a, const bf16* query, con
     bf16* own_keys = (bf16*)dynamic_shared();
     bf16* own_values = own_keys + TILE * APART(D);
     bf16* queries = own_values + TILE * APART(D);
-    bf16* outer = queries + N * APART(D);
-    float* of_logarithm = (float*)(outer + N * APART(D));
-    float* of_mean = of_logarithm + N;
-    RowKey* names = (RowKey*)(of_mean + N);
+    bf16* outer = queries + 2 * N * APART(D);
+    float* logarithms_of = (float*)(outer + 2 * N * APART(D));
+    float* means_of = logarithms_of + 2 * N;
+    RowKey* names_of = (RowKey*)(means_of + 2 * N);
     Place p = place_of(a);
     int lane = threadIdx.x & 31, warp = threadIdx.x / 32, head = blockIdx.y;
     u64 at = (u64)(p.first_key + p.start) * a.key_stride + head * D;
@@ -436,23 +467,37 @@ __device__ void attention_key_gradient_tiles(Attention a, const bf16* query, con
     float of_key[D / 8][4] = {}, of_value[D / 8][4] = {};
     int row[2] = {p.start + 16 * warp + lane / 4, p.start + 16 * warp + lane / 4 + 8};
     float unit = a.scale * LOG2_E;
-    for (int start = a.causal ? p.start / N * N : 0; start < p.queries; start += N) {
+    // Copies and names for the queries from `start` on.
+    auto fetch = [&](int start, int turn) {
         u64 token = p.first_query + start;
-        load_tile<D, N>(queries, query + token * a.query_stride + head * D, a.query_stride, p.queries - start);
-        load_tile<D, N>(outer, gradient + token * a.heads * D + head * D, a.heads * D, p.queries - start);
-        copy_async_commit();
+        load_tile<D, N>(queries + turn * N * APART(D), query + token * a.query_stride + head * D, a.query_stride,
+                        p.queries - start);
+        load_tile<D, N>(outer + turn * N * APART(D), gradient + token * a.heads * D + head * D, a.heads * D,
+                        p.queries - start);
         if (threadIdx.x < N) {
             bool there = start + (int)threadIdx.x < p.queries;
             u64 place = (u64)head * a.tokens + token + threadIdx.x;
-            of_logarithm[threadIdx.x] = there ? logarithms[place] : INFINITY;
-            of_mean[threadIdx.x] = there ? delta[place] : 0.0f;
-            names[threadIdx.x] = query_key(a, token + threadIdx.x, head);
+            logarithms_of[turn * N + threadIdx.x] = there ? logarithms[place] : INFINITY;
+            means_of[turn * N + threadIdx.x] = there ? delta[place] : 0.0f;
+            names_of[turn * N + threadIdx.x] = query_key(a, token + threadIdx.x, head);
         }
-        copy_async_wait<0>();
+    };
+    int first = a.causal ? p.start / N * N : 0;
+    if (first < p.queries) fetch(first, 0);
+    copy_async_commit();
+    for (int start = first, turn = 0; start < p.queries; start += N, turn ^= 1) {
+        if (start + N < p.queries) fetch(start + N, turn ^ 1);
+        copy_async_commit();
+        copy_async_wait<1>();
         __syncthreads();
+        const float* of_logarithm = logarithms_of + turn * N;
+        const float* of_mean = means_of + turn * N;
+        const RowKey* names = names_of + turn * N;
+        const bf16* of_queries = queries + turn * N * APART(D);
+        const bf16* of_outer = outer + turn * N * APART(D);
         float score[N / 8][4], into[N / 8][4];
-        multiply_rows<D, N>(score, own_keys + 16 * warp * APART(D), queries);
-        multiply_rows<D, N>(into, own_values + 16 * warp * APART(D), outer);
+        multiply_rows<D, N>(score, own_keys + 16 * warp * APART(D), of_queries);
+        multiply_rows<D, N>(into, own_values + 16 * warp * APART(D), of_outer);
         unsigned dropped[N / 8][2], slopes[N / 8][2];
 #pragma unroll
         for (int n = 0; n < N / 8; n++) {
@@ -461,7 +506,7 @@ __device__ void attention_key_gradient_tiles(Attention a, const bf16* query, con
             for (int i = 0; i < 4; i++) {
                 int column = 8 * n + 2 * (lane % 4) + i % 2;
                 bool hidden = row[i / 2] >= p.keys || (a.causal && row[i / 2] > start + column);
-                float power = hidden ? 0.0f : exp2f(fmaf(score[n][i], unit, -of_logarithm[column]));
+                float power = hidden ? 0.0f : power_of_two(fmaf(score[n][i], unit, -of_logarithm[column]));
                 float kept = a.dropout.threshold ? dropout_factor(a.dropout, names[column], row[i / 2]) : 1.0f;
                 probability[i] = power * kept;
                 slope[i] = power * (into[n][i] * kept - of_mean[column]) * a.scale;
@@ -471,8 +516,8 @@ __device__ void attention_key_gradient_tiles(Attention a, const bf16* query, con
             slopes[n][0] = pack_bf16(slope[0], slope[1]);
             slopes[n][1] = pack_bf16(slope[2], slope[3]);
         }
-        add_rows<D, N>(of_value, dropped, outer);
-        add_rows<D, N>(of_key, slopes, queries);
+        add_rows<D, N>(of_value, dropped, of_outer);
+        add_rows<D, N>(of_key, slopes, of_queries);
         __syncthreads();
     }
     int rows = p.keys - p.start - 16 * warp;
@@ -487,9 +532,9 @@ __device__ void attention_key_gradient_tiles(Attention a, const bf16* query, con
                     float* logarithms),                                                                                \
                    attention_forward_tiles<D>(a, query, key, value, context, logarithms))                              \
     EXPORT_BOUNDED(attention_query_gradient_tiles_##D, 128,                                                            \
-                   (Attention a, const bf16* query, const bf16* key, const bf16* value, const bf16* gradient,          \
-                    const float* logarithms, const float* delta, bf16* query_gradient),                                \
-                   attention_query_gradient_tiles<D, N>(a, query, key, value, gradient, logarithms, delta,             \
+                   (Attention a, const bf16* query, const bf16* key, const bf16* value, const bf16* context,           \
+                    const bf16* gradient, const float* logarithms, float* delta, bf16* query_gradient),                \
+                   attention_query_gradient_tiles<D, N>(a, query, key, value, context, gradient, logarithms, delta,    \
                                                         query_gradient))                                               \
     EXPORT_BOUNDED(attention_key_gradient_tiles_##D, 128,                                                              \
                    (Attention a, const bf16* query, const bf16* key, const bf16* value, const bf16* gradient,          \

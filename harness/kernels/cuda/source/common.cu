@@ -62,10 +62,21 @@ __device__ __forceinline__ void copy_async_16(void* shared, const void* global, 
 
 __device__ __forceinline__ void copy_async_commit() { asm volatile("cp.async.commit_group;"); }
 
+// Flushes what is too small for a normal number.
+__device__ __forceinline__ float power_of_two(float exponent) {
+    float power;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(exponent));
+    return power;
+}
+
 template <int N>
 __device__ __forceinline__ void copy_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(N));
 }
+
+#else
+
+#define power_of_two exp2f
 
 #endif
 
@@ -80,15 +91,33 @@ struct Four {
     float v[4];
 };
 
-__device__ __forceinline__ Four load_four(const float* from) {
-    float4 f = *(const float4*)from;
-    return Four{{f.x, f.y, f.z, f.w}};
+// Four values as they lie in memory.
+template <class T>
+struct Raw;
+template <>
+struct Raw<float> {
+    typedef float4 type;
+};
+template <>
+struct Raw<bf16> {
+    typedef uint2 type;
+};
+
+template <class T>
+__device__ __forceinline__ typename Raw<T>::type load_raw(const T* from) {
+    return *(const typename Raw<T>::type*)from;
 }
 
-__device__ __forceinline__ Four load_four(const bf16* from) {
-    uint2 f = *(const uint2*)from;
+__device__ __forceinline__ Four widen_four(float4 f) { return Four{{f.x, f.y, f.z, f.w}}; }
+
+__device__ __forceinline__ Four widen_four(uint2 f) {
     return Four{{__uint_as_float(f.x << 16), __uint_as_float(f.x & 0xffff0000u), __uint_as_float(f.y << 16),
                  __uint_as_float(f.y & 0xffff0000u)}};
+}
+
+template <class T>
+__device__ __forceinline__ Four load_four(const T* from) {
+    return widen_four(load_raw(from));
 }
 
 __device__ __forceinline__ void store_four(float* to, const Four& f) {

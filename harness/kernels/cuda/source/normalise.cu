@@ -86,40 +86,58 @@ __device__ void normalise_backward(T* gradient, const T* normalised, const float
     float* shared = (float*)dynamic_shared();
     int lane = threadIdx.x & 31, warp = threadIdx.x / 32, warps = blockDim.x / 32;
     float of_scale[V][4] = {}, of_shift[V][4] = {}, of_bias[V][4] = {};
-    for (int row = blockIdx.x * warps + warp; row < rows; row += gridDim.x * warps) {
+    // A row is on its way while the one before is worked on.
+    typename Raw<T>::type gradient_row[V], normalised_row[V];
+    auto fetch = [&](int row) {
+#pragma unroll
+        for (int v = 0; v < V; v++) {
+            int column = 4 * (lane + 32 * v);
+            if (column >= width || row >= rows) continue;
+            gradient_row[v] = load_raw(gradient + (u64)row * width + column);
+            normalised_row[v] = load_raw(normalised + (u64)row * width + column);
+        }
+    };
+    int step = gridDim.x * warps;
+    fetch(blockIdx.x * warps + warp);
+    for (int row = blockIdx.x * warps + warp; row < rows; row += step) {
         u64 start = (u64)row * width;
         RowKey key = row_key(dropout, first_row + row);
-        float value[V][4], unit[V][4];
+        typename Raw<T>::type g_row[V], x_row[V];
+#pragma unroll
+        for (int v = 0; v < V; v++) {
+            g_row[v] = gradient_row[v];
+            x_row[v] = normalised_row[v];
+        }
+        fetch(row + step);
+        float factor = inverse[row];
         float sum = 0.0f, slope = 0.0f;
 #pragma unroll
         for (int v = 0; v < V; v++) {
             int column = 4 * (lane + 32 * v);
             if (column >= width) continue;
-            Four g = load_four(gradient + start + column), x = load_four(normalised + start + column);
-            Four s = load_four(scale + column);
+            Four g = widen_four(g_row[v]), x = widen_four(x_row[v]), s = load_four(scale + column);
             for (int i = 0; i < 4; i++) {
-                float in = g.v[i];
-                if (EMBEDDINGS && dropout.threshold) in *= dropout_factor(dropout, key, column + i);
-                unit[v][i] = x.v[i];
-                of_scale[v][i] = fmaf(in, x.v[i], of_scale[v][i]);
-                of_shift[v][i] += in;
-                value[v][i] = in * s.v[i];
-                sum += value[v][i];
-                slope = fmaf(value[v][i], x.v[i], slope);
+                if (EMBEDDINGS && dropout.threshold) g.v[i] *= dropout_factor(dropout, key, column + i);
+                of_scale[v][i] = fmaf(g.v[i], x.v[i], of_scale[v][i]);
+                of_shift[v][i] += g.v[i];
+                float value = g.v[i] * s.v[i];
+                sum += value;
+                slope = fmaf(value, x.v[i], slope);
             }
         }
         float mean = warp_sum(sum) / width;
         slope = warp_sum(slope) / width;
-        float factor = inverse[row];
 #pragma unroll
         for (int v = 0; v < V; v++) {
             int column = 4 * (lane + 32 * v);
             if (column >= width) continue;
+            Four g = widen_four(g_row[v]), x = widen_four(x_row[v]), s = load_four(scale + column);
             Four result, update;
             for (int i = 0; i < 4; i++) {
-                result.v[i] = factor * fmaf(unit[v][i], -slope, value[v][i] - mean);
+                float kept = dropout.threshold ? dropout_factor(dropout, key, column + i) : 1.0f;
+                float value = (EMBEDDINGS ? g.v[i] * kept : g.v[i]) * s.v[i];
+                result.v[i] = factor * fmaf(x.v[i], -slope, value - mean);
                 if (!EMBEDDINGS) {
-                    float kept = dropout.threshold ? dropout_factor(dropout, key, column + i) : 1.0f;
                     update.v[i] = result.v[i] * kept;
                     of_bias[v][i] += update.v[i];
                 }
