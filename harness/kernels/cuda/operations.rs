@@ -18,8 +18,9 @@ use Argument::{Address, Float, Integer, Long};
 /// Rows of a sequence that one block of attention takes: TILE in source/attention.cu.
 pub const TILE: usize = 64;
 
-/// The widest rows that a warp normalises.
+/// The widest rows that a warp normalises, and the widest heads whose tiles fit shared memory.
 const WIDEST: usize = 2048;
+const WIDEST_HEAD: usize = 128;
 
 /// Rows that are summed one after the other in a gradient of embeddings. Ours.
 pub const SEGMENT: usize = 64;
@@ -80,8 +81,6 @@ pub struct Attention {
     pub key_offsets: u64,
     pub query_tiles: (u64, usize),
     pub key_tiles: (u64, usize),
-    pub longest_query: usize,
-    pub longest_key: usize,
 }
 
 fn dropout_argument(dropout: Option<Dropout>) -> Argument {
@@ -134,11 +133,14 @@ impl Operations {
     }
 
     /// Whether the kernels can run a model of these sizes.
-    pub fn check_sizes(&self, hidden: usize, feed_forward: usize) -> Result<()> {
+    pub fn check_sizes(&self, hidden: usize, heads: usize, feed_forward: usize) -> Result<()> {
         ensure!(
-            hidden.is_multiple_of(8) && feed_forward.is_multiple_of(8) && hidden <= WIDEST,
-            "a card runs models whose `hidden` and `feed_forward` are multiples of 8, `hidden` at most {WIDEST}; \
-             this one has {hidden} and {feed_forward}: change them or use `--device cpu`"
+            hidden.is_multiple_of(8)
+                && feed_forward.is_multiple_of(8)
+                && hidden <= WIDEST
+                && hidden <= heads * WIDEST_HEAD,
+            "a card runs models whose `hidden` and `feed_forward` are multiples of 8, `hidden` at most {WIDEST}, a head at most \
+             {WIDEST_HEAD} wide; this one has {hidden}, {feed_forward} and {heads} heads: change them or use `--device cpu`"
         );
         Ok(())
     }
@@ -380,6 +382,12 @@ impl Operations {
         self.element == Element::Bf16 && [32, 64, 128].contains(&width)
     }
 
+    /// A kernel for heads of a width that ordinary cores compute.
+    fn by_lanes(&self, kernel: &str, width: usize) -> String {
+        let columns = width.div_ceil(32).next_power_of_two();
+        format!("{kernel}_{}_{columns}", self.element.name())
+    }
+
     fn attention(&self, a: &Attention, operands: &Operands, tiles: u64) -> Argument {
         let dropout = match dropout_argument(a.dropout) {
             Argument::Dropout(dropout) => dropout,
@@ -417,22 +425,18 @@ impl Operations {
             Address(operands.value),
             Address(context),
             Address(logarithms),
-            integer(a.longest_key),
         ];
-        let grid = [count, a.heads];
-        if self.by_tiles(a.width) {
-            let shared = 5 * TILE * (a.width + 8) * 2;
-            let name = format!("attention_forward_tiles_{}", a.width);
-            return self.launch(&name, grid, [128, 1], shared, &arguments[..6]);
-        }
-        let shared = 4 * 4 * (a.width + a.longest_key);
-        self.launch(
-            &self.typed("attention_forward"),
-            grid,
-            [128, 1],
-            shared,
-            &arguments,
-        )
+        let (name, shared) = match self.by_tiles(a.width) {
+            true => (
+                format!("attention_forward_tiles_{}", a.width),
+                5 * TILE * (a.width + 8) * 2,
+            ),
+            false => (
+                self.by_lanes("attention_forward", a.width),
+                (3 * TILE * (a.width + 1) + TILE * TILE) * 4,
+            ),
+        };
+        self.launch(&name, [count, a.heads], [128, 1], shared, &arguments)
     }
 
     /// Gradients of queries, keys and values, in the same places as these; `delta` [heads, tokens] is scratch.
@@ -443,29 +447,26 @@ impl Operations {
         [context, context_gradient, logarithms, delta]: [u64; 4],
         [query, key, value]: [u64; 3],
     ) -> Result<()> {
-        let arguments = |tiles, inputs: &[u64], longest| {
+        let arguments = |tiles, inputs: &[u64]| {
+            let operands_first = [operands.query, operands.key, operands.value];
+            let addresses = operands_first.into_iter().chain(inputs.iter().copied());
             let mut arguments = vec![self.attention(a, operands, tiles)];
-            let inputs = [operands.query, operands.key, operands.value]
-                .into_iter()
-                .chain(inputs.iter().copied());
-            arguments.extend(inputs.map(Address));
-            arguments.push(integer(longest));
+            arguments.extend(addresses.map(Address));
             arguments
         };
-        let of_key = [context_gradient, logarithms, delta, key, value];
-        let of_key = arguments(a.key_tiles.0, &of_key, a.longest_query);
         let grids = [[a.query_tiles.1, a.heads], [a.key_tiles.1, a.heads]];
+        let of_key = [context_gradient, logarithms, delta, key, value];
+        let of_key = arguments(a.key_tiles.0, &of_key);
         if self.by_tiles(a.width) {
             let columns = if a.width == 128 { 32 } else { 64 };
             let tiles = 2 * (TILE + 2 * columns) * (a.width + 8) * 2;
-            let inputs = [context, context_gradient, logarithms, delta, query];
-            let of_query = arguments(a.query_tiles.0, &inputs, 0);
+            let of_query = [context, context_gradient, logarithms, delta, query];
+            let of_query = arguments(a.query_tiles.0, &of_query);
             let name = format!("attention_query_gradient_tiles_{}", a.width);
-            let shared = tiles + 4 * TILE;
-            self.launch(&name, grids[0], [128, 1], shared, &of_query[..9])?;
+            self.launch(&name, grids[0], [128, 1], tiles + 4 * TILE, &of_query)?;
             let name = format!("attention_key_gradient_tiles_{}", a.width);
             let shared = tiles + 2 * 16 * columns;
-            return self.launch(&name, grids[1], [128, 1], shared, &of_key[..9]);
+            return self.launch(&name, grids[1], [128, 1], shared, &of_key);
         }
         self.launch(
             &self.typed("attention_delta"),
@@ -481,13 +482,14 @@ impl Operations {
                 integer(a.width),
             ],
         )?;
-        let inputs = [context_gradient, logarithms, delta, query];
-        let of_query = arguments(a.query_tiles.0, &inputs, a.longest_key);
-        let shared = 4 * 4 * (2 * a.width + a.longest_key);
-        let name = self.typed("attention_query_gradient");
+        let of_query = arguments(
+            a.query_tiles.0,
+            &[context_gradient, logarithms, delta, query],
+        );
+        let shared = (4 * TILE * (a.width + 1) + TILE * TILE) * 4;
+        let name = self.by_lanes("attention_query_gradient", a.width);
         self.launch(&name, grids[0], [128, 1], shared, &of_query)?;
-        let shared = 4 * 4 * 2 * (a.width + a.longest_query);
-        let name = self.typed("attention_key_gradient");
+        let name = self.by_lanes("attention_key_gradient", a.width);
         self.launch(&name, grids[1], [128, 1], shared, &of_key)
     }
 

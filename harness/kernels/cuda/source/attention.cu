@@ -59,157 +59,260 @@ EXPORT(attention_delta_float,
 EXPORT(attention_delta_bf16, (const bf16* context, const bf16* gradient, float* delta, int tokens, int heads, int width),
        attention_delta(context, gradient, delta, tokens, heads, width))
 
-// --- Any width, on ordinary cores: a warp for each row, blocks of 128 threads. ---
+// --- Any width up to 128, on ordinary cores: 4 warps with 16 rows of the tile each. U: how often a lane takes a column. ---
 
+// `rows` rows of a tile to shared memory as f32, zeros below them. Rows lie `width + 1` apart: lanes that read one column of
+// different rows use different banks.
 template <class T>
-__device__ __forceinline__ float dot(const float* own, const T* other, int width) {
-    float sum = 0.0f;
-    for (int d = 0; d < width; d++) sum = fmaf(own[d], widen(other[d]), sum);
-    return sum;
-}
-
-// Dynamic shared memory of a warp: [width] query, [longest] powers.
-template <class T>
-__device__ void attention_forward(Attention a, const T* query, const T* key, const T* value, T* context, float* logarithms,
-                                  int longest) {
-    Place p = place_of(a);
-    int lane = threadIdx.x & 31, warp = threadIdx.x / 32, head = blockIdx.y;
-    float* own = (float*)dynamic_shared() + (u64)warp * (a.width + longest);
-    float* powers = own + a.width;
-    int end = min(p.start + TILE, p.queries);
-    for (int row = p.start + warp; row < end; row += 4) {
-        u64 token = p.first_query + row;
-        for (int d = lane; d < a.width; d += 32) own[d] = widen(query[token * a.query_stride + head * a.width + d]);
-        __syncwarp();
-        int seen = a.causal ? row + 1 : p.keys;
-        float greatest = -INFINITY;
-        for (int j = lane; j < seen; j += 32) {
-            float score = dot(own, key + (u64)(p.first_key + j) * a.key_stride + head * a.width, a.width);
-            powers[j] = score;
-            greatest = fmaxf(greatest, score);
-        }
-        greatest = warp_max(greatest);
-        float sum = 0.0f;
-        RowKey name = query_key(a, token, head);
-        for (int j = lane; j < seen; j += 32) {
-            float power = exp2f((powers[j] - greatest) * (a.scale * LOG2_E));
-            sum += power;
-            powers[j] = a.dropout.threshold ? power * dropout_factor(a.dropout, name, j) : power;
-        }
-        sum = warp_sum(sum);
-        __syncwarp();
-        for (int d = lane; d < a.width; d += 32) {
-            const T* column = value + (u64)p.first_key * a.key_stride + head * a.width + d;
-            float total = 0.0f;
-            for (int j = 0; j < seen; j++) total = fmaf(powers[j], widen(column[(u64)j * a.key_stride]), total);
-            narrow(context + token * a.heads * a.width + head * a.width + d, total / sum);
-        }
-        if (lane == 0) logarithms[(u64)head * a.tokens + token] = greatest * a.scale * LOG2_E + log2f(sum);
-        __syncwarp();
+__device__ __forceinline__ void widen_tile(float* tile, const T* from, int stride, int rows, int width) {
+    for (int place = threadIdx.x; place < TILE * width; place += 128) {
+        int row = place / width, column = place % width;
+        tile[row * (width + 1) + column] = row < rows ? widen(from[(u64)row * stride + column]) : 0.0f;
     }
 }
 
-// Dynamic shared memory of a warp: [width] query, [width] gradient of its context, [longest] gradients of scores.
-template <class T>
-__device__ void attention_query_gradient(Attention a, const T* query, const T* key, const T* value, const T* gradient,
-                                         const float* logarithms, const float* delta, T* query_gradient, int longest) {
-    Place p = place_of(a);
-    int lane = threadIdx.x & 31, warp = threadIdx.x / 32, head = blockIdx.y;
-    float* own = (float*)dynamic_shared() + (u64)warp * (2 * a.width + longest);
-    float* outer = own + a.width;
-    float* slopes = outer + a.width;
-    int end = min(p.start + TILE, p.queries);
-    for (int row = p.start + warp; row < end; row += 4) {
-        u64 token = p.first_query + row;
-        for (int d = lane; d < a.width; d += 32) {
-            own[d] = widen(query[token * a.query_stride + head * a.width + d]);
-            outer[d] = widen(gradient[token * a.heads * a.width + head * a.width + d]);
+#define OWN_ROWS 16
+
+// product[r][h] = rows[r] . tile[lane + 32 h], of a warp's rows.
+__device__ __forceinline__ void row_products(float (&product)[OWN_ROWS][2], const float* rows, const float* tile, int width,
+                                             int lane) {
+    const float *first = tile + lane * (width + 1), *second = first + 32 * (width + 1);
+#pragma unroll
+    for (int r = 0; r < OWN_ROWS; r++) product[r][0] = product[r][1] = 0.0f;
+#pragma unroll 2
+    for (int d = 0; d < width; d++) {
+        float left = first[d], right = second[d];
+#pragma unroll
+        for (int r = 0; r < OWN_ROWS; r++) {
+            float own = rows[r * (width + 1) + d];
+            product[r][0] = fmaf(own, left, product[r][0]);
+            product[r][1] = fmaf(own, right, product[r][1]);
         }
-        __syncwarp();
-        int seen = a.causal ? row + 1 : p.keys;
-        float logarithm = logarithms[(u64)head * a.tokens + token], mean = delta[(u64)head * a.tokens + token];
-        RowKey name = query_key(a, token, head);
-        for (int j = lane; j < seen; j += 32) {
-            u64 at = (u64)(p.first_key + j) * a.key_stride + head * a.width;
-            float power = exp2f(fmaf(dot(own, key + at, a.width), a.scale * LOG2_E, -logarithm));
-            float into = dot(outer, value + at, a.width);
-            if (a.dropout.threshold) into *= dropout_factor(a.dropout, name, j);
-            slopes[j] = power * (into - mean) * a.scale;
-        }
-        __syncwarp();
-        for (int d = lane; d < a.width; d += 32) {
-            const T* column = key + (u64)p.first_key * a.key_stride + head * a.width + d;
-            float total = 0.0f;
-            for (int j = 0; j < seen; j++) total = fmaf(slopes[j], widen(column[(u64)j * a.key_stride]), total);
-            narrow(query_gradient + token * a.query_stride + head * a.width + d, total);
-        }
-        __syncwarp();
     }
 }
 
-// Tiles of keys. Dynamic shared memory of a warp: [width] key, [width] value, [longest] dropped probabilities, [longest]
-// gradients of scores.
-template <class T>
-__device__ void attention_key_gradient(Attention a, const T* query, const T* key, const T* value, const T* gradient,
-                                       const float* logarithms, const float* delta, T* key_gradient, T* value_gradient,
-                                       int longest) {
+// sum[r] += weights[r] . tile, of a warp's rows; lane l has the columns l + 32 u.
+template <int U>
+__device__ __forceinline__ void add_weighted(float (&sum)[OWN_ROWS][U], const float* weights, const float* tile, int width,
+                                             int lane) {
+#pragma unroll 2
+    for (int j = 0; j < TILE; j++) {
+        float row[U];
+#pragma unroll
+        for (int u = 0; u < U; u++) row[u] = lane + 32 * u < width ? tile[j * (width + 1) + lane + 32 * u] : 0.0f;
+#pragma unroll
+        for (int r = 0; r < OWN_ROWS; r++) {
+            float weight = weights[r * TILE + j];
+#pragma unroll
+            for (int u = 0; u < U; u++) sum[r][u] = fmaf(weight, row[u], sum[r][u]);
+        }
+    }
+}
+
+template <class T, int U>
+__device__ __forceinline__ void store_row(T* to, const float (&sum)[U], float factor, int width, int lane) {
+#pragma unroll
+    for (int u = 0; u < U; u++)
+        if (lane + 32 * u < width) narrow(to + lane + 32 * u, sum[u] * factor);
+}
+
+// Shared memory: tiles of queries, keys and values, and weights.
+template <class T, int U>
+__device__ void attention_forward(Attention a, const T* query, const T* key, const T* value, T* context,
+                                  float* logarithms) {
+    int width = a.width, apart = TILE * (width + 1);
+    float* own = (float*)dynamic_shared();
+    float *keys = own + apart, *values = keys + apart, *weights = values + apart;
     Place p = place_of(a);
     int lane = threadIdx.x & 31, warp = threadIdx.x / 32, head = blockIdx.y;
-    float* own_key = (float*)dynamic_shared() + (u64)warp * 2 * (a.width + longest);
-    float* own_value = own_key + a.width;
-    float* dropped = own_value + a.width;
-    float* slopes = dropped + longest;
-    int end = min(p.start + TILE, p.keys);
-    for (int row = p.start + warp; row < end; row += 4) {
-        u64 at = (u64)(p.first_key + row) * a.key_stride + head * a.width;
-        for (int d = lane; d < a.width; d += 32) {
-            own_key[d] = widen(key[at + d]);
-            own_value[d] = widen(value[at + d]);
-        }
-        __syncwarp();
-        int first = a.causal ? row : 0;
-        for (int i = first + lane; i < p.queries; i += 32) {
-            u64 token = p.first_query + i;
-            float power = exp2f(fmaf(dot(own_key, query + token * a.query_stride + head * a.width, a.width),
-                                     a.scale * LOG2_E, -logarithms[(u64)head * a.tokens + token]));
-            float into = dot(own_value, gradient + token * a.heads * a.width + head * a.width, a.width);
-            float factor = a.dropout.threshold ? dropout_factor(a.dropout, query_key(a, token, head), row) : 1.0f;
-            dropped[i] = power * factor;
-            slopes[i] = power * (into * factor - delta[(u64)head * a.tokens + token]) * a.scale;
-        }
-        __syncwarp();
-        for (int d = lane; d < a.width; d += 32) {
-            float of_key = 0.0f, of_value = 0.0f;
-            for (int i = first; i < p.queries; i++) {
-                u64 token = p.first_query + i;
-                of_key = fmaf(slopes[i], widen(query[token * a.query_stride + head * a.width + d]), of_key);
-                of_value = fmaf(dropped[i], widen(gradient[token * a.heads * a.width + head * a.width + d]), of_value);
+    u64 first_token = p.first_query + p.start;
+    int seen = a.causal ? min(p.keys, p.start + TILE) : p.keys;
+    widen_tile(own, query + first_token * a.query_stride + head * width, a.query_stride, p.queries - p.start, width);
+    float sum[OWN_ROWS][U] = {}, greatest[OWN_ROWS], total[OWN_ROWS];
+    for (int r = 0; r < OWN_ROWS; r++) {
+        greatest[r] = -INFINITY;
+        total[r] = 0.0f;
+    }
+    float unit = a.scale * LOG2_E;
+    for (int start = 0; start < seen; start += TILE) {
+        u64 at = (u64)(p.first_key + start) * a.key_stride + head * width;
+        __syncthreads();
+        widen_tile(keys, key + at, a.key_stride, p.keys - start, width);
+        widen_tile(values, value + at, a.key_stride, p.keys - start, width);
+        __syncthreads();
+        float score[OWN_ROWS][2];
+        row_products(score, own + OWN_ROWS * warp * (width + 1), keys, width, lane);
+#pragma unroll
+        for (int r = 0; r < OWN_ROWS; r++) {
+            int row = p.start + OWN_ROWS * warp + r;
+            for (int half = 0; half < 2; half++) {
+                int column = start + lane + 32 * half;
+                if (column >= p.keys || (a.causal && column > row)) score[r][half] = -INFINITY;
             }
-            narrow(key_gradient + at + d, of_key);
-            narrow(value_gradient + at + d, of_value);
+            float before = greatest[r];
+            greatest[r] = fmaxf(before, warp_max(fmaxf(score[r][0], score[r][1])));
+            float shrink = exp2f((before - greatest[r]) * unit);
+            total[r] *= shrink;
+            RowKey name = query_key(a, p.first_query + row, head);
+            for (int half = 0; half < 2; half++) {
+                float power = exp2f((score[r][half] - greatest[r]) * unit);
+                total[r] += power;
+                if (a.dropout.threshold) power *= dropout_factor(a.dropout, name, start + lane + 32 * half);
+                weights[(OWN_ROWS * warp + r) * TILE + lane + 32 * half] = power;
+            }
+#pragma unroll
+            for (int u = 0; u < U; u++) sum[r][u] *= shrink;
         }
         __syncwarp();
+        add_weighted<U>(sum, weights + OWN_ROWS * warp * TILE, values, width, lane);
+    }
+#pragma unroll
+    for (int r = 0; r < OWN_ROWS; r++) {
+        int row = p.start + OWN_ROWS * warp + r;
+        float all = warp_sum(total[r]);
+        if (row >= p.queries) continue;
+        u64 token = p.first_query + row;
+        store_row<T, U>(context + token * a.heads * width + head * width, sum[r], 1.0f / all, width, lane);
+        if (lane == 0) logarithms[(u64)head * a.tokens + token] = greatest[r] * unit + log2f(all);
     }
 }
 
-#define ATTENTION(T)                                                                                                   \
-    EXPORT_BOUNDED(attention_forward_##T, 128,                                                                         \
-                   (Attention a, const T* query, const T* key, const T* value, T* context, float* logarithms,          \
-                    int longest),                                                                                      \
-                   attention_forward(a, query, key, value, context, logarithms, longest))                              \
-    EXPORT_BOUNDED(attention_query_gradient_##T, 128,                                                                  \
-                   (Attention a, const T* query, const T* key, const T* value, const T* gradient,                      \
-                    const float* logarithms, const float* delta, T* query_gradient, int longest),                      \
-                   attention_query_gradient(a, query, key, value, gradient, logarithms, delta, query_gradient,         \
-                                            longest))                                                                  \
-    EXPORT_BOUNDED(attention_key_gradient_##T, 128,                                                                    \
-                   (Attention a, const T* query, const T* key, const T* value, const T* gradient,                      \
-                    const float* logarithms, const float* delta, T* key_gradient, T* value_gradient, int longest),     \
-                   attention_key_gradient(a, query, key, value, gradient, logarithms, delta, key_gradient,             \
-                                          value_gradient, longest))
+// Tiles of queries. Shared memory: tiles of queries, of gradients, of keys and of values, and weights.
+template <class T, int U>
+__device__ void attention_query_gradient(Attention a, const T* query, const T* key, const T* value, const T* gradient,
+                                         const float* logarithms, const float* delta, T* query_gradient) {
+    int width = a.width, apart = TILE * (width + 1);
+    float* own = (float*)dynamic_shared();
+    float *outer = own + apart, *keys = outer + apart, *values = keys + apart, *weights = values + apart;
+    Place p = place_of(a);
+    int lane = threadIdx.x & 31, warp = threadIdx.x / 32, head = blockIdx.y;
+    u64 first_token = p.first_query + p.start;
+    int seen = a.causal ? min(p.keys, p.start + TILE) : p.keys;
+    widen_tile(own, query + first_token * a.query_stride + head * width, a.query_stride, p.queries - p.start, width);
+    widen_tile(outer, gradient + first_token * a.heads * width + head * width, a.heads * width, p.queries - p.start, width);
+    float sum[OWN_ROWS][U] = {};
+    float unit = a.scale * LOG2_E;
+    for (int start = 0; start < seen; start += TILE) {
+        u64 at = (u64)(p.first_key + start) * a.key_stride + head * width;
+        __syncthreads();
+        widen_tile(keys, key + at, a.key_stride, p.keys - start, width);
+        widen_tile(values, value + at, a.key_stride, p.keys - start, width);
+        __syncthreads();
+        float score[OWN_ROWS][2], into[OWN_ROWS][2];
+        row_products(score, own + OWN_ROWS * warp * (width + 1), keys, width, lane);
+        row_products(into, outer + OWN_ROWS * warp * (width + 1), values, width, lane);
+#pragma unroll
+        for (int r = 0; r < OWN_ROWS; r++) {
+            int row = p.start + OWN_ROWS * warp + r;
+            u64 place = (u64)head * a.tokens + p.first_query + row;
+            bool there = row < p.queries;
+            float logarithm = there ? logarithms[place] : INFINITY, mean = there ? delta[place] : 0.0f;
+            RowKey name = query_key(a, p.first_query + row, head);
+            for (int half = 0; half < 2; half++) {
+                int column = start + lane + 32 * half;
+                bool hidden = column >= p.keys || (a.causal && column > row);
+                float power = hidden ? 0.0f : exp2f(fmaf(score[r][half], unit, -logarithm));
+                float kept = a.dropout.threshold ? dropout_factor(a.dropout, name, column) : 1.0f;
+                weights[(OWN_ROWS * warp + r) * TILE + lane + 32 * half] = power * (into[r][half] * kept - mean) * a.scale;
+            }
+        }
+        __syncwarp();
+        add_weighted<U>(sum, weights + OWN_ROWS * warp * TILE, keys, width, lane);
+    }
+#pragma unroll
+    for (int r = 0; r < OWN_ROWS; r++) {
+        int row = p.start + OWN_ROWS * warp + r;
+        if (row >= p.queries) continue;
+        store_row<T, U>(query_gradient + (u64)(p.first_query + row) * a.query_stride + head * width, sum[r], 1.0f, width,
+                        lane);
+    }
+}
 
-ATTENTION(float)
-ATTENTION(bf16)
+// Tiles of keys. Shared memory: tiles of keys, of values, of queries and of gradients, and weights.
+template <class T, int U>
+__device__ void attention_key_gradient(Attention a, const T* query, const T* key, const T* value, const T* gradient,
+                                       const float* logarithms, const float* delta, T* key_gradient, T* value_gradient) {
+    int width = a.width, apart = TILE * (width + 1);
+    float* own_keys = (float*)dynamic_shared();
+    float *own_values = own_keys + apart, *queries = own_values + apart, *outer = queries + apart;
+    float* weights = outer + apart;
+    Place p = place_of(a);
+    int lane = threadIdx.x & 31, warp = threadIdx.x / 32, head = blockIdx.y;
+    u64 at = (u64)(p.first_key + p.start) * a.key_stride + head * width;
+    widen_tile(own_keys, key + at, a.key_stride, p.keys - p.start, width);
+    widen_tile(own_values, value + at, a.key_stride, p.keys - p.start, width);
+    float of_key[OWN_ROWS][U] = {}, of_value[OWN_ROWS][U] = {};
+    float unit = a.scale * LOG2_E;
+    for (int start = a.causal ? p.start : 0; start < p.queries; start += TILE) {
+        u64 token = p.first_query + start;
+        __syncthreads();
+        widen_tile(queries, query + token * a.query_stride + head * width, a.query_stride, p.queries - start, width);
+        widen_tile(outer, gradient + token * a.heads * width + head * width, a.heads * width, p.queries - start, width);
+        __syncthreads();
+        float logarithm[2], mean[2];
+        RowKey names[2];
+        for (int half = 0; half < 2; half++) {
+            int column = start + lane + 32 * half;
+            u64 place = (u64)head * a.tokens + p.first_query + column;
+            bool there = column < p.queries;
+            logarithm[half] = there ? logarithms[place] : INFINITY;
+            mean[half] = there ? delta[place] : 0.0f;
+            names[half] = query_key(a, p.first_query + column, head);
+        }
+        float score[OWN_ROWS][2], into[OWN_ROWS][2];
+        row_products(score, own_keys + OWN_ROWS * warp * (width + 1), queries, width, lane);
+        row_products(into, own_values + OWN_ROWS * warp * (width + 1), outer, width, lane);
+        float* own_weights = weights + OWN_ROWS * warp * TILE;
+#pragma unroll
+        for (int r = 0; r < OWN_ROWS; r++) {
+            int row = p.start + OWN_ROWS * warp + r;
+            for (int half = 0; half < 2; half++) {
+                bool hidden = a.causal && row > start + lane + 32 * half;
+                float power = hidden ? 0.0f : exp2f(fmaf(score[r][half], unit, -logarithm[half]));
+                float kept = a.dropout.threshold ? dropout_factor(a.dropout, names[half], row) : 1.0f;
+                score[r][half] = power * (into[r][half] * kept - mean[half]) * a.scale;
+                own_weights[r * TILE + lane + 32 * half] = power * kept;
+            }
+        }
+        __syncwarp();
+        add_weighted<U>(of_value, own_weights, outer, width, lane);
+        __syncwarp();
+#pragma unroll
+        for (int r = 0; r < OWN_ROWS; r++)
+            for (int half = 0; half < 2; half++) own_weights[r * TILE + lane + 32 * half] = score[r][half];
+        __syncwarp();
+        add_weighted<U>(of_key, own_weights, queries, width, lane);
+    }
+#pragma unroll
+    for (int r = 0; r < OWN_ROWS; r++) {
+        int row = p.start + OWN_ROWS * warp + r;
+        if (row >= p.keys) continue;
+        u64 to = (u64)(p.first_key + row) * a.key_stride + head * width;
+        store_row<T, U>(key_gradient + to, of_key[r], 1.0f, width, lane);
+        store_row<T, U>(value_gradient + to, of_value[r], 1.0f, width, lane);
+    }
+}
+
+#define ATTENTION(T, U)                                                                                                \
+    EXPORT_BOUNDED(attention_forward_##T##_##U, 128,                                                                   \
+                   (Attention a, const T* query, const T* key, const T* value, T* context, float* logarithms),         \
+                   attention_forward<T, U>(a, query, key, value, context, logarithms))                                 \
+    EXPORT_BOUNDED(attention_query_gradient_##T##_##U, 128,                                                            \
+                   (Attention a, const T* query, const T* key, const T* value, const T* gradient,                      \
+                    const float* logarithms, const float* delta, T* query_gradient),                                   \
+                   attention_query_gradient<T, U>(a, query, key, value, gradient, logarithms, delta, query_gradient))  \
+    EXPORT_BOUNDED(attention_key_gradient_##T##_##U, 128,                                                              \
+                   (Attention a, const T* query, const T* key, const T* value, const T* gradient,                      \
+                    const float* logarithms, const float* delta, T* key_gradient, T* value_gradient),                  \
+                   attention_key_gradient<T, U>(a, query, key, value, gradient, logarithms, delta, key_gradient,       \
+                                                value_gradient))
+
+ATTENTION(float, 1)
+ATTENTION(float, 2)
+ATTENTION(float, 4)
+ATTENTION(bf16, 1)
+ATTENTION(bf16, 2)
+ATTENTION(bf16, 4)
 
 // --- Widths of 32, 64 and 128 in bf16, on tensor cores: 4 warps with 16 rows of the tile each. ---
 

@@ -13,7 +13,6 @@ pub struct CardBatch {
     memory: Memory,
     tables: Memory,
     tokens: usize,
-    longest: usize,
     tile_count: usize,
     target_count: usize,
     /// Where the parts lie in the memory, in 32-bit words.
@@ -43,7 +42,6 @@ impl CardBatch {
             memory: Memory::new(driver),
             tables: Memory::new(driver),
             tokens: 0,
-            longest: 0,
             tile_count: 0,
             target_count: 0,
             starts: [0; 7],
@@ -58,10 +56,8 @@ impl CardBatch {
         targets: Option<&Targets>,
     ) -> Result<()> {
         let mut tiles = Vec::new();
-        self.longest = 0;
         for (sequence, bounds) in batch.offsets.windows(2).enumerate() {
             let length = (bounds[1] - bounds[0]) as usize;
-            self.longest = self.longest.max(length);
             for start in (0..length).step_by(TILE) {
                 tiles.extend([sequence as u32, start as u32]);
             }
@@ -107,10 +103,6 @@ impl CardBatch {
 
     pub fn tokens(&self) -> usize {
         self.tokens
-    }
-
-    pub fn longest(&self) -> usize {
-        self.longest
     }
 
     pub fn offsets(&self) -> u64 {

@@ -43,7 +43,7 @@ impl CardModel {
             },
         };
         let settings = &model.shape().settings;
-        operations.check_sizes(settings.hidden, settings.feed_forward)?;
+        operations.check_sizes(settings.hidden, settings.heads, settings.feed_forward)?;
         let length = model.values().len();
         let rounded = match operations.element {
             Element::F32 => None,
@@ -191,8 +191,6 @@ impl<'a> CardContext<'a> {
             key_offsets: batch.offsets(),
             query_tiles: batch.tiles(),
             key_tiles: batch.tiles(),
-            longest_query: batch.longest(),
-            longest_key: batch.longest(),
         }
     }
 
@@ -202,7 +200,6 @@ impl<'a> CardContext<'a> {
             dropout: self.dropout(Site::SourceProbabilities(layer)),
             key_offsets: source.offsets(),
             key_tiles: source.tiles(),
-            longest_key: source.longest(),
             ..self.attention(batch, layer)
         }
     }
