@@ -108,7 +108,8 @@ impl Scale {
     pub fn wording(self) -> &'static str {
         match self {
             Self::Synthetic => "synthetic",
-            Self::Small | Self::SingleGpu => "at small scale",
+            Self::Small => "at small scale",
+            Self::SingleGpu => "at single-GPU scale",
             Self::Paper => "",
         }
     }
