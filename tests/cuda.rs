@@ -6,8 +6,10 @@ use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
 
+use xlt::kernels::cuda::operations::OutOfMemory;
 use xlt::kernels::cuda::{Argument, Card, Driver, Element, Launch, Product, SOURCE, Side};
-use xlt::kernels::{Device, DeviceChoice};
+use xlt::kernels::{Device, DeviceChoice, Precision};
+use xlt::model::settings::CARD_BASE;
 use xlt::model::{Direction, Encoder, Hypothesis, LanguageModelBatch, Model, Search, Shape};
 use xlt::training::{Trainer, selftest};
 
@@ -28,6 +30,8 @@ type LaunchFunction = unsafe extern "C" fn(
 struct Emulated {
     launch: LaunchFunction,
     allocations: Mutex<HashMap<u64, Layout>>,
+    /// Bytes of memory that it has.
+    size: u64,
 }
 
 /// The compiled kernels; `None` without a C++ compiler.
@@ -67,10 +71,25 @@ fn kernels() -> Option<LaunchFunction> {
 }
 
 fn card() -> Option<Arc<dyn Driver>> {
+    Some(card_of(1 << 34)?)
+}
+
+fn card_of(size: u64) -> Option<Arc<Emulated>> {
     Some(Arc::new(Emulated {
         launch: kernels()?,
         allocations: Mutex::default(),
+        size,
     }))
+}
+
+impl Emulated {
+    fn allocated(&self) -> u64 {
+        let allocations = self.allocations.lock().unwrap();
+        allocations
+            .values()
+            .map(|layout| (layout.size() - GUARD) as u64)
+            .sum()
+    }
 }
 
 fn element(address: u64, index: usize, element: Element) -> f32 {
@@ -115,10 +134,15 @@ impl Driver for Emulated {
     }
 
     fn memory(&self) -> anyhow::Result<(u64, u64)> {
-        Ok((1 << 30, 1 << 30))
+        Ok((self.size - self.allocated(), self.size))
     }
 
     fn allocate(&self, bytes: usize) -> anyhow::Result<u64> {
+        let (free, all) = self.memory()?;
+        if bytes as u64 > free {
+            let wanted = bytes as u64;
+            return Err(OutOfMemory { wanted, free, all }.into());
+        }
         let layout = Layout::from_size_align(bytes + GUARD, 1024)?;
         // Safety: not empty. Filled with what is no number, as a card's memory may be.
         let address = unsafe {
@@ -253,7 +277,7 @@ fn a_card_that_is_not_there_is_told_with_what_to_do() {
     if Card::count() > 0 {
         return;
     }
-    let error = DeviceChoice::Cuda(0).open(1).unwrap_err();
+    let error = DeviceChoice::Cuda(vec![0]).open(1).unwrap_err();
     assert!(format!("{error:#}").contains("--device cpu"), "{error:#}");
     assert!(DeviceChoice::Auto.open(1).unwrap().card().is_none());
 }
@@ -296,4 +320,58 @@ fn translations_follow_the_updates_of_a_card() {
         found
     });
     assert_eq!(ours, cpu);
+}
+
+fn medium() -> Shape {
+    let mut shape = tiny(0.1);
+    shape.settings.layers = 3;
+    (shape.settings.hidden, shape.settings.feed_forward) = (64, 256);
+    (shape.settings.positions, shape.vocabulary) = (128, 1000);
+    shape
+}
+
+#[test]
+fn the_estimate_of_a_cards_memory_is_near_what_is_allocated() {
+    for (precision, tokens) in [(Precision::F32, 512), (Precision::Bf16, 1024)] {
+        let Some(card) = card_of(1 << 34) else { return };
+        let shape = medium();
+        let input = random_batch(&shape, &vec![64; tokens / 64], 1);
+        let device = Device::with_card(1, card.clone());
+        let model = Model::initialise(&shape, 5);
+        let mut trainer = Trainer::new(model, &adam(1e-3), 100, &device, 9)
+            .unwrap()
+            .in_precision(precision);
+        trainer
+            .language_model_step(std::slice::from_ref(&input))
+            .unwrap();
+        let predicted = input.targets.labels.len() as f64 / tokens as f64;
+        let estimate = shape.card_bytes(tokens, predicted, precision) - CARD_BASE;
+        let allocated = card.allocated();
+        assert!(
+            allocated <= estimate && estimate < 2 * allocated,
+            "{precision:?}: {allocated} of {estimate} bytes"
+        );
+    }
+}
+
+#[test]
+fn a_full_card_is_told_with_how_many_tokens_fit() {
+    let Some(card) = card_of(CARD_BASE / 50) else {
+        return;
+    };
+    let shape = medium();
+    let device = Device::with_card(1, card);
+    let model = Model::initialise(&shape, 5);
+    let mut trainer = Trainer::new(model, &adam(1e-3), 100, &device, 9).unwrap();
+    let small = random_batch(&shape, &[10, 20], 1);
+    trainer
+        .language_model_step(std::slice::from_ref(&small))
+        .unwrap();
+    let large = random_batch(&shape, &[128; 40], 1);
+    let error = trainer
+        .language_model_step(std::slice::from_ref(&large))
+        .unwrap_err();
+    let told = format!("{error:#}");
+    assert!(told.contains("tokens of such sequences fit"), "{told}");
+    assert!(told.contains("memory is full"), "{told}");
 }

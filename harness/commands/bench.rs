@@ -163,14 +163,6 @@ fn measure_step(arguments: &StepArguments, output: &mut dyn Write) -> Result<Exi
         Objective::XnliPrediction => measure_prediction(&workload, &device)?,
         Objective::Generation => measure_generation(&workload, arguments.beam, &device)?,
     };
-    // Buffers only grow: what is taken at the end is the most. Other programs' is counted, too.
-    let card_memory = match device.card() {
-        Some(card) => {
-            let (free, all) = card.memory()?;
-            Some(all - free)
-        }
-        None => None,
-    };
     let memory = peak_memory_bytes();
     if arguments.json {
         let object = json!({
@@ -187,11 +179,11 @@ fn measure_step(arguments: &StepArguments, output: &mut dyn Write) -> Result<Exi
             "matrix_product_gigaflops": measured.matrix_product_gigaflops,
             "share_of_matrix_product": measured.share_of_matrix_product,
             "peak_memory_bytes": memory,
-            "card_memory_bytes": card_memory,
+            "card_memory_bytes": measured.card_memory_bytes,
         });
         writeln!(output, "{}", serde_json::to_string_pretty(&object)?)?;
     } else {
-        if let Some(bytes) = card_memory {
+        if let Some(bytes) = measured.card_memory_bytes {
             writeln!(output, "{} MB of the card's memory", bytes / 1_000_000)?;
         }
         print(&measured, &workload.shape, &device, memory, output)?;

@@ -11,7 +11,9 @@ use super::run::MachineArguments;
 use super::{DONE, StudyArguments, exit};
 use crate::execution::progress::duration;
 use crate::fingerprint::Fingerprint;
+use crate::kernels::Precision;
 use crate::plan::{Job, Plan, calibration};
+use crate::spec::Variant;
 use crate::store::{Record, Store, nearest};
 
 #[derive(Debug, Clone, clap::Args)]
@@ -75,11 +77,24 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
             .map(|variant| variant.settings.model.hidden)
             .max()
             .unwrap_or(1);
+        let rounds = |variant: &Variant| {
+            let pretrain = variant.settings.pretrain.settings();
+            pretrain.is_some_and(|pretrain| pretrain.precision == Precision::Bf16)
+        };
+        let precision = match study.variants.iter().any(rounds) {
+            true => Precision::Bf16,
+            false => Precision::F32,
+        };
         calibration::operations_per_second(
             &device,
             hidden,
+            precision,
             &arguments.study.store.join("layout.calibration"),
         )?
+    };
+    let memory_of = |job: &Job| match device.card() {
+        Some(_) => job.estimate.card_memory_bytes,
+        None => job.estimate.peak_memory_bytes,
     };
     let seconds = |job: &Job| job.estimate.floating_point_operations / rate;
     let to_run: Vec<&Job> = plan
@@ -88,11 +103,7 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
         .filter(|job| !matches!(fates[&job.fingerprint], Fate::Reused { .. }))
         .collect();
     let total: f64 = to_run.iter().map(|job| seconds(job)).sum();
-    let memory = to_run
-        .iter()
-        .map(|job| job.estimate.peak_memory_bytes)
-        .max()
-        .unwrap_or(0);
+    let memory = to_run.iter().map(|job| memory_of(job)).max().unwrap_or(0);
 
     if arguments.study.json {
         let jobs: Vec<_> = plan

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -36,7 +37,7 @@ pub struct Arguments {
 /// Where to compute; it changes nothing that is computed.
 #[derive(Debug, Clone, clap::Args)]
 pub struct MachineArguments {
-    /// Where models run: `auto` (a card if there is one), `cpu`, `cuda` or a card's number as in `cuda:1`
+    /// Where models run: `auto` (a card if there is one), `cpu`, `cuda`, or cards by number as in `cuda:0,1`
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
     /// Threads in all; RAYON_NUM_THREADS or every core when absent
@@ -69,7 +70,8 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
         resume_anywhere,
         ..
     } = arguments;
-    let device = arguments.machine.device;
+    let device = &arguments.machine.device;
+    let turn = AtomicUsize::new(0);
     if *jobs == 0 {
         bail!("--jobs 0 runs nothing; name at least 1");
     }
@@ -85,7 +87,7 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
     let options = Options {
         jobs: *jobs,
         threads,
-        device: &|threads| device.open(threads),
+        device: &|threads| device.open_in_turn(threads, turn.fetch_add(1, Ordering::Relaxed)),
         checkpoint_interval: Duration::from_secs_f64(*checkpoint_seconds),
         resume_anywhere: *resume_anywhere,
         targets: None,

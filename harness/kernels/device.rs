@@ -18,13 +18,13 @@ pub struct Device {
 }
 
 /// A device as a user names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// The first card where there is one that can be used, or else the CPU.
     Auto,
     Cpu,
-    /// A card, counted from 0.
-    Cuda(usize),
+    /// Cards, counted from 0: jobs that run side by side take them in turn.
+    Cuda(Vec<usize>),
 }
 
 impl FromStr for DeviceChoice {
@@ -33,14 +33,17 @@ impl FromStr for DeviceChoice {
         match name {
             "auto" => Ok(DeviceChoice::Auto),
             "cpu" => Ok(DeviceChoice::Cpu),
-            "cuda" => Ok(DeviceChoice::Cuda(0)),
+            "cuda" => Ok(DeviceChoice::Cuda(vec![0])),
             other => other
                 .strip_prefix("cuda:")
-                .and_then(|number| number.parse().ok())
+                .and_then(|numbers| {
+                    let numbers = numbers.split(',').map(str::parse);
+                    numbers.collect::<Result<Vec<usize>, _>>().ok()
+                })
                 .map(DeviceChoice::Cuda)
                 .ok_or_else(|| {
                     format!(
-                        "no device is called `{other}`; use `auto`, `cpu`, `cuda` or a card's number as in `cuda:1`"
+                        "no device is called `{other}`; use `auto`, `cpu`, `cuda`, or cards by number as in `cuda:0,1`"
                     )
                 }),
         }
@@ -49,10 +52,18 @@ impl FromStr for DeviceChoice {
 
 impl DeviceChoice {
     /// The device with this many threads; errs, with what to do, where the card asked for cannot be used.
-    pub fn open(self, threads: usize) -> Result<Device> {
+    pub fn open(&self, threads: usize) -> Result<Device> {
+        self.open_in_turn(threads, 0)
+    }
+
+    /// The device of the `turn`-th of several jobs that run side by side.
+    pub fn open_in_turn(&self, threads: usize, turn: usize) -> Result<Device> {
         match self {
             DeviceChoice::Cpu => Ok(Device::cpu(threads)),
-            DeviceChoice::Cuda(ordinal) => Ok(Device::with_card(threads, Card::open(ordinal)?)),
+            DeviceChoice::Cuda(cards) => {
+                let ordinal = cards.get(turn % cards.len().max(1)).copied().unwrap_or(0);
+                Ok(Device::with_card(threads, Card::open(ordinal)?))
+            }
             DeviceChoice::Auto if Card::count() == 0 => Ok(Device::cpu(threads)),
             DeviceChoice::Auto => match Card::open(0) {
                 Ok(card) => Ok(Device::with_card(threads, card)),
@@ -157,8 +168,8 @@ mod tests {
             error.contains("tpu") && error.contains("auto") && error.contains("cpu"),
             "{error}"
         );
-        assert_eq!("cuda:3".parse(), Ok(DeviceChoice::Cuda(3)));
-        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
+        assert_eq!("cuda:3,1".parse(), Ok(DeviceChoice::Cuda(vec![3, 1])));
+        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(vec![0])));
         assert!("cuda:x".parse::<DeviceChoice>().is_err());
         assert_eq!(DeviceChoice::Cpu.open(2).unwrap().threads(), 2);
         assert_eq!(Device::cpu(0).threads(), 1);

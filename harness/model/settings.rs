@@ -3,6 +3,7 @@
 use crate::problem::Problem;
 
 use super::layout::Layout;
+use crate::kernels::Precision;
 
 /// Section `model` of a study: a post-norm transformer encoder as in XLM.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
@@ -36,6 +37,12 @@ fn default_positions() -> usize {
 fn default_dropout() -> f32 {
     0.1
 }
+
+/// What the driver, the kernels and the library of products take of a card before anything is computed: measured on an H100.
+pub const CARD_BASE: u64 = 590_000_000;
+
+/// Values of a chunk of logits that a card aims at.
+pub(super) const LOGITS: usize = 1 << 26;
 
 /// Largest value of any size: products of two stay far from overflow, and no model has more.
 const LARGEST: usize = 1 << 24;
@@ -141,6 +148,38 @@ impl Shape {
         let per_token = (s.layers + 1) * (8 * s.hidden + 2 * s.feed_forward)
             + s.layers * s.heads * s.positions.min(tokens);
         4 * (4 * self.parameters() + 2 * layer_weights + tokens * per_token) as u64
+    }
+
+    /// Bytes of a card's memory that training in steps of `tokens` tokens takes (with a decoder, of sources and targets together),
+    /// of which the share `predicted` is predicted. An estimate, which a test compares with what is allocated.
+    pub fn card_bytes(&self, tokens: usize, predicted: f64, precision: Precision) -> u64 {
+        let s = &self.settings;
+        let element = match precision {
+            Precision::F32 => 4,
+            Precision::Bf16 => 2,
+        };
+        // Values, gradient and two moments in 32 bits, and what products read.
+        let of_parameters = match precision {
+            Precision::F32 => 16,
+            Precision::Bf16 => 18,
+        };
+        // What is kept of each layer; of a decoder's also its attention over the source, here shared by both sides.
+        let mut kept = 8 * s.hidden + 2 * s.feed_forward;
+        if self.decoder {
+            kept += 3 * s.hidden;
+        }
+        let passing = 8 * s.hidden + s.feed_forward.max(3 * s.hidden);
+        let per_token = element * (s.layers * kept + passing) + 4 * s.layers * (s.heads + 2);
+        let targets = (tokens as f64 * predicted) as usize;
+        let logits = (targets * self.vocabulary).min(LOGITS);
+        let sums = 4 * self.vocabulary.max(4096) * 64;
+        let bytes = of_parameters * self.parameters()
+            + tokens * per_token
+            + logits * (element + if element == 2 { 4 } else { 0 })
+            + targets * 2 * element * s.hidden
+            + sums;
+        // Buffers are made a sixteenth longer than what is asked for first.
+        CARD_BASE + (bytes + bytes / 16) as u64
     }
 }
 

@@ -12,21 +12,35 @@ use crate::training::{Workload, measure};
 
 /// Small models do less per second than large ones: a rate is measured at the hidden size that is nearest in ratio.
 const HIDDEN_SIZES: [usize; 2] = [64, 256];
+const CARD_HIDDEN_SIZES: [usize; 2] = [256, 1024];
 /// Tokens of each of the sequences measured, and the share of them that is predicted.
 const LENGTH: usize = 64;
 const PREDICTED: f64 = 0.15;
 
 /// Floating-point operations of training per second at a hidden size, as [`Shape::training_flops_per_token`] counts them.
 /// `file` remembers the rates of devices; losing it costs a second.
-pub fn operations_per_second(device: &Device, hidden: usize, file: &Path) -> Result<f64> {
-    let size = if hidden * hidden <= HIDDEN_SIZES[0] * HIDDEN_SIZES[1] {
-        HIDDEN_SIZES[0]
+pub fn operations_per_second(
+    device: &Device,
+    hidden: usize,
+    precision: Precision,
+    file: &Path,
+) -> Result<f64> {
+    let (sizes, sequences) = match device.card() {
+        Some(_) => (CARD_HIDDEN_SIZES, 256),
+        None => (HIDDEN_SIZES, 32),
+    };
+    let size = if hidden * hidden <= sizes[0] * sizes[1] {
+        sizes[0]
     } else {
-        HIDDEN_SIZES[1]
+        sizes[1]
     };
     // Whoever changes what is measured changes the name, so that older rates are not taken for it.
+    let rounded = match precision {
+        Precision::F32 => "",
+        Precision::Bf16 => ", bf16",
+    };
     let name = format!(
-        "{}, {} threads, hidden {size}, {:.0} % predicted",
+        "{}, {} threads, hidden {size}, {:.0} % predicted{rounded}",
         device.description(),
         device.threads(),
         100.0 * PREDICTED
@@ -60,9 +74,9 @@ pub fn operations_per_second(device: &Device, hidden: usize, file: &Path) -> Res
     let per_token = shape.training_flops_per_token(LENGTH, PREDICTED);
     let workload = Workload {
         shape,
-        sequences: 32,
+        sequences,
         lengths: vec![LENGTH],
-        precision: Precision::F32,
+        precision,
         predicted: PREDICTED,
         direction: Direction::Bidirectional,
         steps: 7,

@@ -20,6 +20,8 @@ pub struct Estimate {
     /// Forward and backward.
     pub floating_point_operations: f64,
     pub peak_memory_bytes: u64,
+    /// Of a card's memory, where it trains on one.
+    pub card_memory_bytes: u64,
 }
 
 /// The vocabulary is not known before the tokenizer is trained; the study's size is an upper bound.
@@ -41,6 +43,11 @@ pub fn pretraining(settings: &Settings, pretrain: &PretrainSettings) -> Estimate
         floating_point_operations: tokens as f64
             * shape.training_flops_per_token(pretrain.stream_length, pretrain.predicted_share()),
         peak_memory_bytes: shape.training_bytes(pretrain.tokens_per_batch),
+        card_memory_bytes: shape.card_bytes(
+            pretrain.tokens_per_batch,
+            pretrain.predicted_share(),
+            pretrain.precision,
+        ),
     }
 }
 
@@ -68,6 +75,7 @@ pub fn translating(settings: &Settings, translation: &TranslationSettings) -> Es
             * tokens as f64
             * shape.training_flops_per_token(length, 0.5),
         peak_memory_bytes: shape.training_bytes(2 * train.tokens_per_batch),
+        card_memory_bytes: shape.card_bytes(2 * train.tokens_per_batch, 0.5, train.precision),
     }
 }
 
@@ -81,5 +89,11 @@ pub fn finetuning(settings: &Settings, finetune: &FinetuneSettings) -> Estimate 
         floating_point_operations: tokens as f64
             * shape.training_flops_per_token(TOKENS_PER_PAIR as usize, 0.0),
         peak_memory_bytes: shape.training_bytes(largest_batch * TOKENS_PER_PAIR as usize),
+        // The longest batch counts.
+        card_memory_bytes: shape.card_bytes(
+            largest_batch * finetune.maximum_length,
+            0.0,
+            finetune.precision,
+        ),
     }
 }

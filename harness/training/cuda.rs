@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::trainer::{Trainer, UpdateReport};
 use crate::kernels::adam::{CHUNK, Update};
-use crate::kernels::cuda::operations::Operations;
+use crate::kernels::cuda::operations::{Operations, OutOfMemory};
 use crate::kernels::cuda::{Driver, Memory};
 use crate::model::layout::Side;
 use crate::model::trunk::cuda::{self, CardActivations, CardModel, CardSource, Gradients};
@@ -114,7 +114,9 @@ impl Trainer {
         for input in micro {
             input.validate(self.shape())?;
         }
-        let [nats, correct, squares] = self.run_on_card(micro, weight, true)?;
+        let [nats, correct, squares] = self
+            .run_on_card(micro, weight, true)
+            .map_err(|error| self.advised(error, micro))?;
         let loss = self.checked(LossSum {
             nats,
             targets: targets as u64,
@@ -130,12 +132,36 @@ impl Trainer {
         weight: f32,
     ) -> Result<LossSum> {
         let targets: usize = micro.iter().map(|input| input.targets.labels.len()).sum();
-        let [nats, correct, _] = self.run_on_card(micro, weight, false)?;
+        let [nats, correct, _] = self
+            .run_on_card(micro, weight, false)
+            .map_err(|error| self.advised(error, micro))?;
         self.checked(LossSum {
             nats,
             targets: targets as u64,
             correct: correct as u64,
         })
+    }
+
+    /// Says of a full card how many tokens of a step would fit.
+    fn advised(&self, error: anyhow::Error, micro: &[LanguageModelBatch]) -> anyhow::Error {
+        let Some(full) = error.downcast_ref::<OutOfMemory>() else {
+            return error;
+        };
+        let tokens = micro.iter().map(LanguageModelBatch::token_count).max();
+        let tokens = tokens.unwrap_or(0);
+        let targets: usize = micro.iter().map(|input| input.targets.labels.len()).sum();
+        let predicted = targets as f64 / tokens.max(1) as f64;
+        let need = |tokens| {
+            let precision = self.encoder.precision();
+            self.shape().card_bytes(tokens, predicted, precision) as f64
+        };
+        let room = (full.all as f64 - need(0)).max(0.0);
+        let fit = (tokens as f64 * room / (need(tokens) - need(0)).max(1.0)) as usize;
+        let advice = format!(
+            "a step of {tokens} tokens takes about {:.1} GB; alone on the card, about {fit} tokens of such sequences fit",
+            need(tokens) / 1e9
+        );
+        error.context(advice)
     }
 
     /// Adds the gradients of micro-batches one after the other, then reads the totals: nats, correct labels, and, where asked for,

@@ -114,6 +114,8 @@ pub struct Measurement {
     pub matrix_product_gigaflops: f64,
     /// The first as a share of the second, 0 to 1.
     pub share_of_matrix_product: f64,
+    /// Bytes taken of the card's memory, by whatever program. Buffers only grow: what is taken at the end is the most.
+    pub card_memory_bytes: Option<u64>,
 }
 
 /// What one measured step did.
@@ -153,7 +155,10 @@ pub fn measure_steps<State>(
         .into_iter()
         .map(|(part, time)| (part.to_owned(), 1e3 * time.as_secs_f64() / steps))
         .collect();
+    let mut card_memory_bytes = None;
     if let Some(card) = device.card() {
+        let (free, all) = card.memory()?;
+        card_memory_bytes = Some(all - free);
         card.record()?;
         step(state, WARM_UP + workload.steps, &mut BTreeMap::new())?;
         milliseconds = card.recorded()?;
@@ -180,6 +185,7 @@ pub fn measure_steps<State>(
         gigaflops,
         matrix_product_gigaflops,
         share_of_matrix_product: gigaflops / matrix_product_gigaflops,
+        card_memory_bytes,
     })
 }
 

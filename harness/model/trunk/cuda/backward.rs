@@ -13,10 +13,8 @@ use crate::kernels::cuda::Element;
 use crate::model::batch::Batch;
 use crate::model::layout::{Block, Layer, Linear, Norm, Side, SourceAttention};
 use crate::model::parameters::PAD;
+use crate::model::settings::LOGITS;
 use crate::model::trainable::Trainable;
-
-/// Values of a chunk of logits that we aim at: 256 MB.
-const LOGITS: usize = 1 << 26;
 
 /// Where the gradients of parameters go.
 #[derive(Clone, Copy)]
