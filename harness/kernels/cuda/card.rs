@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CStr, CString, c_int, c_void};
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -161,10 +162,14 @@ impl Card {
             let context = cu::primary_ctx::retain(device).map_err(failed)?;
             cu::ctx::set_current(context).map_err(failed)?;
             let stream = cu::stream::create(cu::stream::StreamKind::NonBlocking).map_err(failed)?;
-            let program = program(capability)?;
-            let module = cu::module::load_data(program.as_ptr().cast())
-                .map_err(failed)
-                .context("the driver does not take the kernels; it may be older than CUDA's libraries: update it")?;
+            let load = |program: Vec<u8>| cu::module::load_data(program.as_ptr().cast());
+            let module = match load(program(capability, true)?) {
+                Ok(module) => module,
+                // What was kept may be damaged.
+                Err(_) => load(program(capability, false)?)
+                    .map_err(failed)
+                    .context("the driver does not take the kernels; it may be older than CUDA's libraries: update it")?,
+            };
             Ok(Card {
                 ordinal,
                 device,
@@ -667,8 +672,8 @@ impl Drop for Card {
     }
 }
 
-/// The kernels for a compute capability, as the driver loads them: from the cache, or compiled and cached.
-fn program(capability: (i32, i32)) -> Result<Vec<u8>> {
+/// The kernels for a compute capability, as the driver loads them: from the cache where that will do, or compiled and cached.
+fn program(capability: (i32, i32), cached_too: bool) -> Result<Vec<u8>> {
     let architecture = format!("sm_{}{}", capability.0, capability.1);
     let (mut major, mut minor) = (0, 0);
     // Safety: writes two numbers.
@@ -676,16 +681,25 @@ fn program(capability: (i32, i32)) -> Result<Vec<u8>> {
     let key = blake3::hash(format!("{architecture} {major}.{minor} {}", super::SOURCE).as_bytes());
     let cached =
         cache().map(|folder| folder.join(format!("kernels-{}.cubin", &key.to_hex()[..32])));
-    if let Some(program) = cached.as_ref().and_then(|path| std::fs::read(path).ok()) {
+    if cached_too && let Some(program) = cached.as_ref().and_then(|path| std::fs::read(path).ok()) {
         return Ok(program);
     }
     let program = compile(&architecture)?;
     if let Some(path) = cached {
         // Without a cache the next process compiles again; nothing else is lost.
-        let _ = path.parent().map(std::fs::create_dir_all);
-        let _ = crate::model::parameters::write_file(&path, &program);
+        let _ = keep(&path, &program);
     }
     Ok(program)
+}
+
+/// Writes beside the target, then renames: another process never reads half of it.
+fn keep(path: &Path, program: &[u8]) -> Result<()> {
+    let folder = path.parent().context("a file without a folder")?;
+    std::fs::create_dir_all(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(program)?;
+    file.persist(path)?;
+    Ok(())
 }
 
 /// The user's folder of things that can be made again.
