@@ -13,7 +13,7 @@ use xlt::model::settings::CARD_BASE;
 use xlt::model::{Direction, Encoder, Hypothesis, LanguageModelBatch, Model, Search, Shape};
 use xlt::training::{Trainer, selftest};
 
-use crate::engine::{adam, random_batch, tiny};
+use crate::engine::{adam, all_values, random_batch, tiny};
 
 /// Bytes behind each allocation that nothing may write.
 const GUARD: usize = 1 << 16;
@@ -131,6 +131,10 @@ impl Driver for Emulated {
 
     fn processors(&self) -> usize {
         2
+    }
+
+    fn shared_memory(&self) -> usize {
+        232_448
     }
 
     fn memory(&self) -> anyhow::Result<(u64, u64)> {
@@ -355,23 +359,33 @@ fn the_estimate_of_a_cards_memory_is_near_what_is_allocated() {
 }
 
 #[test]
-fn a_full_card_is_told_with_how_many_tokens_fit() {
+fn a_full_card_is_told_with_how_many_tokens_fit_and_loses_nothing() {
     let Some(card) = card_of(CARD_BASE / 50) else {
         return;
     };
     let shape = medium();
     let device = Device::with_card(1, card);
-    let model = Model::initialise(&shape, 5);
-    let mut trainer = Trainer::new(model, &adam(1e-3), 100, &device, 9).unwrap();
     let small = random_batch(&shape, &[10, 20], 1);
-    trainer
-        .language_model_step(std::slice::from_ref(&small))
-        .unwrap();
     let large = random_batch(&shape, &[128; 40], 1);
-    let error = trainer
-        .language_model_step(std::slice::from_ref(&large))
-        .unwrap_err();
-    let told = format!("{error:#}");
-    assert!(told.contains("tokens of such sequences fit"), "{told}");
-    assert!(told.contains("memory is full"), "{told}");
+    let [whole, refused] = [false, true].map(|refused| {
+        let model = Model::initialise(&shape, 5);
+        let mut trainer = Trainer::new(model, &adam(1e-3), 100, &device, 9).unwrap();
+        trainer
+            .language_model_step(std::slice::from_ref(&small))
+            .unwrap();
+        if refused {
+            // The second micro-batch is too much: the first has added its gradient.
+            let error = trainer
+                .language_model_step(&[small.clone(), large.clone()])
+                .unwrap_err();
+            let told = format!("{error:#}");
+            assert!(told.contains("tokens of such sequences fit"), "{told}");
+            assert!(told.contains("memory is full"), "{told}");
+        }
+        trainer
+            .language_model_step(std::slice::from_ref(&small))
+            .unwrap();
+        all_values(trainer.model().unwrap())
+    });
+    assert_eq!(whole, refused);
 }

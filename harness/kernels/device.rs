@@ -64,7 +64,7 @@ impl DeviceChoice {
                 let ordinal = cards.get(turn % cards.len().max(1)).copied().unwrap_or(0);
                 Ok(Device::with_card(threads, Card::open(ordinal)?))
             }
-            DeviceChoice::Auto if Card::count() == 0 => Ok(Device::cpu(threads)),
+            DeviceChoice::Auto if !Card::driver_is_there() => Ok(Device::cpu(threads)),
             DeviceChoice::Auto => match Card::open(0) {
                 Ok(card) => Ok(Device::with_card(threads, card)),
                 Err(error) => {

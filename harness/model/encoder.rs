@@ -99,6 +99,10 @@ impl Encoder {
     /// The same with matrix products in another precision than f32.
     pub fn in_precision(mut self, precision: Precision) -> Encoder {
         (self.forward_weights, self.backward_weights) = Default::default();
+        assert!(
+            !self.newer_on_card,
+            "a precision is chosen before the first update"
+        );
         self.card = OnceLock::new();
         self.precision = precision;
         self

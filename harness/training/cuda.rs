@@ -10,7 +10,9 @@ use crate::kernels::adam::{CHUNK, Update};
 use crate::kernels::cuda::operations::{Operations, OutOfMemory};
 use crate::kernels::cuda::{Driver, Memory};
 use crate::model::layout::Side;
-use crate::model::trunk::cuda::{self, CardActivations, CardModel, CardSource, Gradients};
+use crate::model::trunk::cuda::{
+    self, CardActivations, CardBatch, CardModel, CardSource, Gradients,
+};
 use crate::model::{CardWorkspace, Direction, LanguageModelBatch, LossSum, Model, totals_of};
 
 /// What a card keeps of a training between steps.
@@ -23,8 +25,9 @@ pub(super) struct OnCard {
     sums: Memory,
     /// Gradients from heads, on their way to the trunk's.
     incoming: Memory,
-    /// Activations that no pass holds.
+    /// Activations and batches that no pass holds: giving memory back would wait for every job on the card.
     pub spare: Vec<CardActivations>,
+    pub spare_batches: Vec<CardBatch>,
 }
 
 impl OnCard {
@@ -39,6 +42,7 @@ impl OnCard {
             sums: Memory::zeros(driver, 8 * length.div_ceil(CHUNK))?,
             incoming: Memory::new(driver),
             spare: Vec::new(),
+            spare_batches: Vec::new(),
         })
     }
 
@@ -46,6 +50,13 @@ impl OnCard {
         match self.spare.pop() {
             Some(activations) => activations,
             None => CardActivations::for_training(&self.driver, shape),
+        }
+    }
+
+    pub fn take_batch(&mut self) -> CardBatch {
+        match self.spare_batches.pop() {
+            Some(batch) => batch,
+            None => CardBatch::new(&self.driver),
         }
     }
 
@@ -116,7 +127,7 @@ impl Trainer {
         }
         let [nats, correct, squares] = self
             .run_on_card(micro, weight, true)
-            .map_err(|error| self.advised(error, micro))?;
+            .map_err(|error| self.forgotten(error, micro))?;
         let loss = self.checked(LossSum {
             nats,
             targets: targets as u64,
@@ -134,12 +145,19 @@ impl Trainer {
         let targets: usize = micro.iter().map(|input| input.targets.labels.len()).sum();
         let [nats, correct, _] = self
             .run_on_card(micro, weight, false)
-            .map_err(|error| self.advised(error, micro))?;
+            .map_err(|error| self.forgotten(error, micro))?;
         self.checked(LossSum {
             nats,
             targets: targets as u64,
             correct: correct as u64,
         })
+    }
+
+    /// After a step that failed half-way: what it has added is forgotten.
+    fn forgotten(&mut self, error: anyhow::Error, micro: &[LanguageModelBatch]) -> anyhow::Error {
+        // The error that comes back is the one that matters.
+        let _ = self.clear_gradients();
+        self.advised(error, micro)
     }
 
     /// Says of a full card how many tokens of a step would fit.

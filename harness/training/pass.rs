@@ -232,7 +232,7 @@ impl Trainer {
         let driver = &card.operations.driver;
         let mut workspace = encoder.take_workspace(card)?;
         let mut activations = on_card.take_activations(encoder.shape());
-        let mut on_card = CardBatch::new(driver);
+        let mut on_card = on_card.take_batch();
         on_card.upload(driver, batch, None)?;
         let context = encoder.card_context(card, Side::Encoder, direction, Some(stream), 0);
         let scratch = &mut workspace.scratch;
@@ -313,6 +313,7 @@ impl Trainer {
         )?;
         cuda::scatter_embeddings(&context, &pass.batch, &mut batch, gradients, scratch)?;
         on_card.spare.push(activations);
+        on_card.spare_batches.push(batch);
         encoder.return_workspace(workspace);
         Ok(())
     }
@@ -342,7 +343,11 @@ impl Trainer {
                     Some((*tap, gradients.get(variable.as_tensor())?.clone()))
                 })
                 .collect();
-            self.backward(pass, &taps)?;
+            if let Err(error) = self.backward(pass, &taps) {
+                // Half of a gradient is none.
+                let _ = self.clear_gradients();
+                return Err(error);
+            }
         }
         Ok(value)
     }

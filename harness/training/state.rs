@@ -105,7 +105,7 @@ impl Trainer {
     }
 
     /// Continues from a state of the same shape, optimizer, seed, precision and heads (added before); what is frozen is for
-    /// the caller to say again. On an error the trainer is as it was.
+    /// the caller to say again. On an error the trainer is as it was, unless a card fails while it is written to.
     pub fn load_state(&mut self, path: &Path) -> Result<()> {
         let context = || format!("cannot resume from {}", path.display());
         let bytes = std::fs::read(path).with_context(context)?;
@@ -147,10 +147,15 @@ impl Trainer {
         }
         let [parameters, first, second] = buffers.map(|(_, values)| values);
         self.clear_gradients()?;
-        self.encoder.values_mut().copy_from_slice(&parameters);
         match (self.encoder.card()?, &self.on_card) {
-            (Some(card), Some(on_card)) => on_card.set_moments(card, &first, &second)?,
+            (Some(card), Some(on_card)) => {
+                // Into memory that is there: nothing is allocated that could be missing.
+                card.upload(&parameters)?;
+                on_card.set_moments(card, &first, &second)?;
+                self.encoder.changed_on_card();
+            }
             _ => {
+                self.encoder.values_mut().copy_from_slice(&parameters);
                 self.first.copy_from_slice(&first);
                 self.second.copy_from_slice(&second);
             }

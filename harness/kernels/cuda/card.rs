@@ -1,20 +1,15 @@
-//! A card through NVIDIA's driver, its compiler and its library of matrix products.
+//! A card through NVIDIA's driver.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CStr, CString, c_int, c_void};
-use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
-use cudarc::cublaslt::{result as lt, sys as lt_sys};
 use cudarc::driver::{result as cu, sys};
-use cudarc::nvrtc::{result as nvrtc, sys as nvrtc_sys};
 
-use super::driver::{Argument, Driver, Element, Launch, Product};
-
-/// Memory for matrix products to split sums in: NVIDIA's advice for Hopper (cublasSetWorkspace).
-const WORKSPACE: usize = 32 << 20;
+use super::driver::{Argument, Driver, Launch, Product};
+use super::products::Products;
+use super::{compiler, products};
 
 /// Pinned memory from which copies to the card start; it is used in turns. Ours.
 const STAGING: usize = 8 << 20;
@@ -29,13 +24,12 @@ pub struct Card {
     context: sys::CUcontext,
     stream: sys::CUstream,
     module: sys::CUmodule,
-    products: lt_sys::cublasLtHandle_t,
-    workspace: u64,
+    products: Products,
     capability: (i32, i32),
     processors: usize,
     name: String,
     kernels: Mutex<HashMap<String, Kernel>>,
-    plans: Mutex<HashMap<PlanKey, Plan>>,
+    shared: usize,
     staging: Mutex<Staging>,
     recording: Mutex<Option<Vec<Recorded>>>,
 }
@@ -63,34 +57,17 @@ struct Staging {
     used: usize,
 }
 
-/// What decides the way a product is computed.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct PlanKey {
-    sizes: [usize; 3],
-    strides: [usize; 3],
-    transposed: [bool; 2],
-    elements: [Element; 2],
-    adds: bool,
-    bias: bool,
-    /// Low bits of the addresses: which loads are allowed.
-    aligned: [bool; 4],
-}
-
-struct Plan {
-    description: lt_sys::cublasLtMatmulDesc_t,
-    /// Of the right side, the left side and the result, as the library orders them.
-    layouts: [lt_sys::cublasLtMatrixLayout_t; 3],
-    algorithm: lt_sys::cublasLtMatmulAlgo_t,
-}
-
-/// Plans to remember; batches of many sizes make many. Ours.
-const PLANS: usize = 4096;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Card {
+    /// Whether NVIDIA's driver is on this machine.
+    pub fn driver_is_there() -> bool {
+        // Safety: looks whether a library can be opened.
+        unsafe { sys::is_culib_present() }
+    }
+
     /// The cards that this machine has; none without NVIDIA's driver.
     pub fn count() -> usize {
         // Safety: looks whether a library can be opened.
@@ -118,12 +95,13 @@ impl Card {
             ordinal < count,
             "there is no card {ordinal}: this machine has {count}, counted from 0; see `nvidia-smi`, or use `--device cpu`"
         );
-        // Safety: look whether libraries can be opened.
-        let (compiler, products) =
-            unsafe { (nvrtc_sys::is_culib_present(), lt_sys::is_culib_present()) };
         for (there, library, part) in [
-            (compiler, "libnvrtc", "compiler"),
-            (products, "libcublasLt", "library of matrix products"),
+            (compiler::is_there(), "libnvrtc", "compiler"),
+            (
+                products::is_there(),
+                "libcublasLt",
+                "library of matrix products",
+            ),
         ] {
             ensure!(
                 there,
@@ -157,16 +135,20 @@ impl Card {
         );
         let processors =
             attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?.max(1) as usize;
+        let shared = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?
+            .max(0) as usize;
+        // Before anything is held: what is most likely to be missing or too old.
+        let kernels = compiler::program(capability, true)?;
         // Safety: the device exists; the context is made current before anything is made in it.
         unsafe {
             let context = cu::primary_ctx::retain(device).map_err(failed)?;
             cu::ctx::set_current(context).map_err(failed)?;
             let stream = cu::stream::create(cu::stream::StreamKind::NonBlocking).map_err(failed)?;
-            let load = |program: Vec<u8>| cu::module::load_data(program.as_ptr().cast());
-            let module = match load(program(capability, true)?) {
+            let load = |program: &[u8]| cu::module::load_data(program.as_ptr().cast());
+            let module = match load(&kernels) {
                 Ok(module) => module,
                 // What was kept may be damaged.
-                Err(_) => load(program(capability, false)?)
+                Err(_) => load(&compiler::program(capability, false)?)
                     .map_err(failed)
                     .context("the driver does not take the kernels; it may be older than CUDA's libraries: update it")?,
             };
@@ -176,15 +158,12 @@ impl Card {
                 context,
                 stream,
                 module,
-                products: lt::create_handle()
-                    .map_err(|error| anyhow::anyhow!("{error}"))
-                    .context("CUDA's library of matrix products does not start")?,
-                workspace: cu::malloc_sync(WORKSPACE).map_err(failed)?,
+                products: Products::open()?,
                 capability,
                 processors,
                 name,
                 kernels: Mutex::default(),
-                plans: Mutex::default(),
+                shared,
                 staging: Mutex::new(Staging {
                     start: cu::malloc_host(STAGING, 0).map_err(failed)?,
                     used: 0,
@@ -228,6 +207,7 @@ impl Card {
         let mut kernels = lock(&self.kernels);
         let found = kernels.get(launch.kernel).copied();
         let mut kernel = match found {
+            Some(kernel) if kernel.shared >= launch.shared => return Ok(kernel.function),
             Some(kernel) => kernel,
             None => {
                 let name = CString::new(launch.kernel)?;
@@ -264,153 +244,6 @@ impl Card {
         kernels.insert(launch.kernel.to_owned(), kernel);
         Ok(kernel.function)
     }
-
-    /// The library's matrices have columns behind each other: its product is that of the transposes, in the other order.
-    fn plan(&self, product: &Product) -> Result<Plan> {
-        let failed = |error: lt::CublasError| anyhow::anyhow!("{error}");
-        let kind = |element| match element {
-            Element::F32 => lt_sys::cudaDataType::CUDA_R_32F,
-            Element::Bf16 => lt_sys::cudaDataType::CUDA_R_16BF,
-        };
-        let Product {
-            rows,
-            depth,
-            columns,
-            left,
-            right,
-            ..
-        } = *product;
-        use lt_sys::cublasLtMatmulDescAttributes_t as Attribute;
-        // Safety: handles that have just been made, and attributes with their own types.
-        unsafe {
-            let description = lt::create_matmul_desc(
-                lt_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
-                lt_sys::cudaDataType::CUDA_R_32F,
-            )
-            .map_err(failed)?;
-            let set = |attribute, value: *const c_void, size| {
-                lt::set_matmul_desc_attribute(description, attribute, value, size)
-            };
-            for (attribute, side) in [
-                (Attribute::CUBLASLT_MATMUL_DESC_TRANSA, right),
-                (Attribute::CUBLASLT_MATMUL_DESC_TRANSB, left),
-            ] {
-                let operation = i32::from(side.transposed);
-                set(
-                    attribute,
-                    std::ptr::from_ref(&operation).cast(),
-                    size_of::<i32>(),
-                )
-                .map_err(failed)?;
-            }
-            if product.bias.is_some() {
-                let epilogue = lt_sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS;
-                set(
-                    Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE,
-                    std::ptr::from_ref(&epilogue).cast(),
-                    size_of_val(&epilogue),
-                )
-                .map_err(failed)?;
-                let bias_kind = kind(product.out_element);
-                set(
-                    Attribute::CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE,
-                    std::ptr::from_ref(&bias_kind).cast(),
-                    size_of_val(&bias_kind),
-                )
-                .map_err(failed)?;
-            }
-            let layout = |element, across: usize, down: usize, stride: usize| {
-                lt::create_matrix_layout(kind(element), across as u64, down as u64, stride as i64)
-                    .map_err(failed)
-            };
-            let stored = |side: super::Side, rows: usize, columns: usize| {
-                let (down, across) = match side.transposed {
-                    false => (rows, columns),
-                    true => (columns, rows),
-                };
-                layout(product.element, across, down, side.stride)
-            };
-            let layouts = [
-                stored(right, depth, columns)?,
-                stored(left, rows, depth)?,
-                layout(product.out_element, columns, rows, product.out_stride)?,
-            ];
-            let preference = lt::create_matmul_pref().map_err(failed)?;
-            let workspace = WORKSPACE;
-            lt::set_matmul_pref_attribute(
-                preference,
-                lt_sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                std::ptr::from_ref(&workspace).cast(),
-                size_of::<usize>(),
-            )
-            .map_err(failed)?;
-            use lt_sys::cublasLtMatmulPreferenceAttributes_t as Preference;
-            for (attribute, address) in [
-                (
-                    Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
-                    right.address,
-                ),
-                (
-                    Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-                    left.address,
-                ),
-                (
-                    Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
-                    product.out,
-                ),
-                (
-                    Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
-                    product.out,
-                ),
-            ] {
-                let alignment = alignment(address);
-                lt::set_matmul_pref_attribute(
-                    preference,
-                    attribute,
-                    std::ptr::from_ref(&alignment).cast(),
-                    size_of::<u32>(),
-                )
-                .map_err(failed)?;
-            }
-            let found = lt::get_matmul_algo_heuristic(
-                self.products,
-                description,
-                layouts[0],
-                layouts[1],
-                layouts[2],
-                layouts[2],
-                preference,
-            );
-            lt::destroy_matmul_pref(preference).map_err(failed)?;
-            let found = found
-                .map_err(failed)
-                .with_context(|| format!("no way is known to compute {product:?}"))?;
-            Ok(Plan {
-                description,
-                layouts,
-                algorithm: found.algo,
-            })
-        }
-    }
-}
-
-impl Plan {
-    /// # Safety
-    /// The plan is not used again.
-    unsafe fn destroy(self) {
-        // Safety: made by `Card::plan`.
-        unsafe {
-            let _ = lt::destroy_matmul_desc(self.description);
-            for layout in self.layouts {
-                let _ = lt::destroy_matrix_layout(layout);
-            }
-        }
-    }
-}
-
-/// The largest power of two up to 256 that divides an address.
-fn alignment(address: u64) -> u32 {
-    1 << address.trailing_zeros().min(8)
 }
 
 impl Driver for Card {
@@ -419,11 +252,8 @@ impl Driver for Card {
     }
 
     fn versions(&self) -> String {
-        // Safety: asks a library for a number.
-        let products = unsafe { lt_sys::cublasLtGetVersion() };
-        let mut driver = 0;
-        // Safety: writes one number.
-        let _ = unsafe { sys::cuDriverGetVersion(&mut driver) };
+        let products = products::version();
+        let driver = driver_version();
         format!(
             "sm_{}{}, cuda {}.{}, cublasLt {products}",
             self.capability.0,
@@ -435,6 +265,10 @@ impl Driver for Card {
 
     fn processors(&self) -> usize {
         self.processors
+    }
+
+    fn shared_memory(&self) -> usize {
+        self.shared
     }
 
     fn memory(&self) -> Result<(u64, u64)> {
@@ -546,82 +380,19 @@ impl Driver for Card {
 
     unsafe fn multiply(&self, product: &Product) -> Result<()> {
         self.enter()?;
-        let addresses = [
-            product.right.address,
-            product.left.address,
-            product.out,
-            product.bias.unwrap_or(0),
-        ];
-        let key = PlanKey {
-            sizes: [product.rows, product.depth, product.columns],
-            strides: [
-                product.left.stride,
-                product.right.stride,
-                product.out_stride,
-            ],
-            transposed: [product.left.transposed, product.right.transposed],
-            elements: [product.element, product.out_element],
-            adds: product.beta != 0.0,
-            bias: product.bias.is_some(),
-            aligned: addresses.map(|address| alignment(address) >= 16),
+        let name = || {
+            let Product {
+                rows,
+                depth,
+                columns,
+                ..
+            } = product;
+            format!("product {rows} x {depth} x {columns}")
         };
-        let mut plans = lock(&self.plans);
-        if !plans.contains_key(&key) {
-            if plans.len() >= PLANS {
-                for (_, plan) in plans.drain() {
-                    // Safety: no longer in the table.
-                    unsafe { plan.destroy() };
-                }
-            }
-            plans.insert(key, self.plan(product)?);
-        }
-        let Some(plan) = plans.get(&key) else {
-            bail!("a plan that was just made is missing");
-        };
-        let one = 1f32;
-        // Safety: the plan fits the product, and the operands by the caller's promise.
-        unsafe {
-            if let Some(bias) = product.bias {
-                lt::set_matmul_desc_attribute(
-                    plan.description,
-                    lt_sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER,
-                    std::ptr::from_ref(&bias).cast(),
-                    size_of::<u64>(),
-                )
-                .map_err(|error| anyhow::anyhow!("{error}"))?;
-            }
-            let name = || {
-                let Product {
-                    rows,
-                    depth,
-                    columns,
-                    ..
-                } = product;
-                format!("product {rows} x {depth} x {columns}")
-            };
-            self.timed(name, || {
-                lt::matmul(
-                    self.products,
-                    plan.description,
-                    std::ptr::from_ref(&one).cast(),
-                    std::ptr::from_ref(&product.beta).cast(),
-                    product.right.address as *const c_void,
-                    plan.layouts[0],
-                    product.left.address as *const c_void,
-                    plan.layouts[1],
-                    product.out as *const c_void,
-                    plan.layouts[2],
-                    product.out as *mut c_void,
-                    plan.layouts[2],
-                    &plan.algorithm,
-                    self.workspace as *mut c_void,
-                    WORKSPACE,
-                    self.stream.cast(),
-                )
-                .map_err(|error| anyhow::anyhow!("{error}"))
-                .with_context(|| format!("{product:?}"))
-            })
-        }
+        // Safety: by the caller's promise.
+        self.timed(name, || unsafe {
+            self.products.multiply(product, self.stream)
+        })
     }
 
     fn synchronise(&self) -> Result<()> {
@@ -631,6 +402,10 @@ impl Driver for Card {
     }
 
     fn record(&self) -> Result<()> {
+        // The bindings measure between events with a function of CUDA 12.8.
+        if driver_version() < 12_080 {
+            return Ok(());
+        }
         *lock(&self.recording) = Some(Vec::new());
         Ok(())
     }
@@ -659,11 +434,7 @@ impl Drop for Card {
         }
         // Safety: everything was made by `open`, and nothing uses it any more.
         unsafe {
-            for (_, plan) in lock(&self.plans).drain() {
-                plan.destroy();
-            }
-            let _ = lt::destroy_handle(self.products);
-            let _ = cu::free_sync(self.workspace);
+            self.products.close();
             let _ = cu::free_host(lock(&self.staging).start);
             let _ = cu::module::unload(self.module);
             let _ = cu::stream::destroy(self.stream);
@@ -672,81 +443,15 @@ impl Drop for Card {
     }
 }
 
-/// The kernels for a compute capability, as the driver loads them: from the cache where that will do, or compiled and cached.
-fn program(capability: (i32, i32), cached_too: bool) -> Result<Vec<u8>> {
-    let architecture = format!("sm_{}{}", capability.0, capability.1);
-    let (mut major, mut minor) = (0, 0);
-    // Safety: writes two numbers.
-    unsafe { nvrtc_sys::nvrtcVersion(&mut major, &mut minor) };
-    let key = blake3::hash(format!("{architecture} {major}.{minor} {}", super::SOURCE).as_bytes());
-    let cached =
-        cache().map(|folder| folder.join(format!("kernels-{}.cubin", &key.to_hex()[..32])));
-    if cached_too && let Some(program) = cached.as_ref().and_then(|path| std::fs::read(path).ok()) {
-        return Ok(program);
-    }
-    let program = compile(&architecture)?;
-    if let Some(path) = cached {
-        // Without a cache the next process compiles again; nothing else is lost.
-        let _ = keep(&path, &program);
-    }
-    Ok(program)
+/// As 13000 for 13.0; 0 where it cannot be told.
+fn driver_version() -> i32 {
+    let mut version = 0;
+    // Safety: writes one number.
+    let _ = unsafe { sys::cuDriverGetVersion(&mut version) };
+    version
 }
 
-/// Writes beside the target, then renames: another process never reads half of it.
-fn keep(path: &Path, program: &[u8]) -> Result<()> {
-    let folder = path.parent().context("a file without a folder")?;
-    std::fs::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(program)?;
-    file.persist(path)?;
-    Ok(())
-}
-
-/// The user's folder of things that can be made again.
-fn cache() -> Option<PathBuf> {
-    let of = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    let base = of("XDG_CACHE_HOME").or_else(|| Some(of("HOME")?.join(".cache")))?;
-    Some(base.join("xlt"))
-}
-
-fn compile(architecture: &str) -> Result<Vec<u8>> {
-    let source = CString::new(super::SOURCE)?;
-    let failed = |error: nvrtc::NvrtcError| anyhow::anyhow!("{error:?}");
-    let program = nvrtc::create_program(&source, Some(c"kernels.cu")).map_err(failed)?;
-    // Safety: the program has just been made, and is destroyed once.
-    unsafe {
-        let options = [
-            format!("--gpu-architecture={architecture}"),
-            "--std=c++17".to_owned(),
-        ];
-        let compiled = nvrtc::compile_program(program, &options);
-        if compiled.is_err() {
-            let log = nvrtc::get_program_log(program).unwrap_or_default();
-            let log: Vec<u8> = log.into_iter().map(|c| c as u8).collect();
-            let _ = nvrtc::destroy_program(program);
-            bail!(
-                "CUDA's compiler does not take the kernels; CUDA 12.0 is the oldest that does: {}",
-                String::from_utf8_lossy(&log).trim_end_matches('\0')
-            );
-        }
-        let mut size = 0;
-        nvrtc_sys::nvrtcGetCUBINSize(program, &mut size)
-            .result()
-            .map_err(failed)?;
-        let mut image = vec![0u8; size];
-        nvrtc_sys::nvrtcGetCUBIN(program, image.as_mut_ptr().cast())
-            .result()
-            .map_err(failed)?;
-        nvrtc::destroy_program(program).map_err(failed)?;
-        Ok(image)
-    }
-}
-
-fn failed(error: cu::DriverError) -> anyhow::Error {
+pub(super) fn failed(error: cu::DriverError) -> anyhow::Error {
     anyhow::anyhow!("CUDA: {}", told(&error))
 }
 

@@ -20,6 +20,9 @@ pub trait Driver: Send + Sync {
     /// Processors that run blocks side by side.
     fn processors(&self) -> usize;
 
+    /// Bytes of shared memory that a block may have.
+    fn shared_memory(&self) -> usize;
+
     /// Bytes that are free, and all.
     fn memory(&self) -> Result<(u64, u64)>;
 

@@ -9,8 +9,10 @@
 //! The driver's and NVIDIA's libraries are opened when a card is asked for: a program that runs without one is the same program.
 
 mod card;
+mod compiler;
 mod driver;
 pub mod operations;
+mod products;
 
 pub use card::Card;
 pub use driver::{

@@ -94,6 +94,11 @@ fn dropout_argument(dropout: Option<Dropout>) -> Argument {
     }))
 }
 
+/// Shared memory of attention on ordinary cores: tiles in f32, and weights.
+fn lanes_shared(tiles: usize, width: usize) -> usize {
+    (tiles * TILE * (width + 1) + TILE * TILE) * 4
+}
+
 fn integer(value: usize) -> Argument {
     Integer(value as i32)
 }
@@ -141,6 +146,18 @@ impl Operations {
                 && hidden <= heads * WIDEST_HEAD,
             "a card runs models whose `hidden` and `feed_forward` are multiples of 8, `hidden` at most {WIDEST}, a head at most \
              {WIDEST_HEAD} wide; this one has {hidden}, {feed_forward} and {heads} heads: change them or use `--device cpu`"
+        );
+        let width = hidden / heads.max(1);
+        let shared = match self.by_tiles(width) {
+            true => 0,
+            false => lanes_shared(4, width),
+        };
+        ensure!(
+            shared <= self.driver.shared_memory(),
+            "heads {width} wide take {shared} bytes of a block's shared memory, and {} has {}; use narrower heads, \
+             heads of 32, 64 or 128 with `precision: bf16`, or `--device cpu`",
+            self.driver.name(),
+            self.driver.shared_memory()
         );
         Ok(())
     }
@@ -433,7 +450,7 @@ impl Operations {
             ),
             false => (
                 self.by_lanes("attention_forward", a.width),
-                (3 * TILE * (a.width + 1) + TILE * TILE) * 4,
+                lanes_shared(3, a.width),
             ),
         };
         self.launch(&name, [count, a.heads], [128, 1], shared, &arguments)
@@ -486,7 +503,7 @@ impl Operations {
             a.query_tiles.0,
             &[context_gradient, logarithms, delta, query],
         );
-        let shared = (4 * TILE * (a.width + 1) + TILE * TILE) * 4;
+        let shared = lanes_shared(4, a.width);
         let name = self.by_lanes("attention_query_gradient", a.width);
         self.launch(&name, grids[0], [128, 1], shared, &of_query)?;
         let name = self.by_lanes("attention_key_gradient", a.width);

@@ -40,8 +40,8 @@ __device__ void cross_entropy(const float* logits, const float* bias, const unsi
     __syncthreads();
     greatest = bests[0];
     for (int w = 1; w < 8; w++) greatest = better(greatest, bests[w]);
-    // A thread without entries has nothing to rescale.
-    sum = best.place == 0xffffffffu ? 0.0f : sum * __expf(best.value - greatest.value);
+    // A thread without entries has nothing to rescale; one whose entries are no numbers passes that on.
+    sum = threadIdx.x >= (unsigned)vocabulary ? 0.0f : sum * __expf(best.value - greatest.value);
     sum = warp_sum(sum);
     if (lane == 0) sums[warp] = sum;
     __syncthreads();
