@@ -52,7 +52,7 @@ enum Command {
     Compare(commands::compare::Args),
     /// Print what a study file may say: a JSON Schema for editors, or a page for people
     Schema(commands::schema::Arguments),
-    /// Compare what a device computes with what the CPU does, and print one table
+    /// Compare what a card computes with what the processor does, and print one table
     Selftest(commands::selftest::Arguments),
     /// Measure how fast training and prediction are on this machine
     Bench(commands::bench::Arguments),

@@ -286,6 +286,17 @@ fn a_card_that_is_not_there_is_told_with_what_to_do() {
     assert!(DeviceChoice::Auto.open(1).unwrap().card().is_none());
 }
 
+#[test]
+fn a_selftest_without_a_card_is_refused() {
+    let output = Command::new(env!("CARGO_BIN_EXE_xlt"))
+        .args(["selftest", "--device", "cpu"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("--device cuda"), "{told}");
+}
+
 /// What a search on the CPU finds follows the card's updates.
 #[test]
 fn translations_follow_the_updates_of_a_card() {

@@ -154,6 +154,10 @@ fn measure_step(arguments: &StepArguments, output: &mut dyn Write) -> Result<Exi
         .machine
         .device
         .open(arguments.machine.threads()?)?;
+    ensure!(
+        device.card().is_none() || arguments.objective != Objective::Generation,
+        "translations are searched for on the processor; measure that with `--device cpu`"
+    );
     let workload = workload(arguments)?;
     let measured = match arguments.objective {
         Objective::MaskedLm | Objective::CausalLm | Objective::Translation => {

@@ -92,10 +92,7 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
             &arguments.study.store.join("layout.calibration"),
         )?
     };
-    let memory_of = |job: &Job| match device.card() {
-        Some(_) => job.estimate.card_memory_bytes,
-        None => job.estimate.peak_memory_bytes,
-    };
+    let on_card = device.card().is_some();
     let seconds = |job: &Job| job.estimate.floating_point_operations / rate;
     let to_run: Vec<&Job> = plan
         .jobs
@@ -103,7 +100,11 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
         .filter(|job| !matches!(fates[&job.fingerprint], Fate::Reused { .. }))
         .collect();
     let total: f64 = to_run.iter().map(|job| seconds(job)).sum();
-    let memory = to_run.iter().map(|job| memory_of(job)).max().unwrap_or(0);
+    let memory = to_run
+        .iter()
+        .map(|job| job.estimate.memory_bytes(on_card))
+        .max()
+        .unwrap_or(0);
 
     if arguments.study.json {
         let jobs: Vec<_> = plan
@@ -135,6 +136,7 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
         plan: &plan,
         fates: &fates,
         rate,
+        on_card,
         shown: BTreeSet::new(),
         output,
     };
@@ -152,7 +154,7 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
     }
     writeln!(
         output,
-        "{} {}: {} jobs to run, {} reused; training takes about {} on {} ({threads} threads, {:.0} GFLOP/s), {} of memory at most",
+        "{} {}: {} jobs to run, {} reused; training takes about {} on {} ({threads} threads, {:.0} GFLOP/s), {} of {} at most",
         study.name,
         study.profile,
         to_run.len(),
@@ -160,7 +162,8 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
         duration(std::time::Duration::from_secs_f64(total)),
         device.description(),
         rate / 1e9,
-        bytes(memory)
+        bytes(memory),
+        if on_card { "a card's memory" } else { "memory" }
     )?;
     Ok(exit(DONE))
 }
@@ -225,6 +228,8 @@ struct Printer<'a> {
     plan: &'a Plan,
     fates: &'a BTreeMap<Fingerprint, Fate>,
     rate: f64,
+    /// Whether models train in a card's memory.
+    on_card: bool,
     shown: BTreeSet<Fingerprint>,
     output: &'a mut dyn Write,
 }
@@ -280,7 +285,7 @@ impl Printer<'_> {
             estimate.tokens as f64 / 1e6,
             estimate.floating_point_operations / 1e12,
             duration(std::time::Duration::from_secs_f64(seconds)),
-            bytes(estimate.peak_memory_bytes)
+            bytes(estimate.memory_bytes(self.on_card))
         )
     }
 }

@@ -34,7 +34,7 @@ pub struct Arguments {
     pub resume_anywhere: bool,
 }
 
-/// Where to compute; it changes nothing that is computed.
+/// Where to compute. Threads change no bit; another kind of device changes last digits.
 #[derive(Debug, Clone, clap::Args)]
 pub struct MachineArguments {
     /// Where models run: `auto` (a card if there is one), `cpu`, `cuda`, or cards by number as in `cuda:0,1`

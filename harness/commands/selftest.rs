@@ -1,10 +1,10 @@
-//! `xlt selftest`: whether a device computes what the CPU does, in one table.
+//! `xlt selftest`: whether a card computes what the CPU does, in one table.
 
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::json;
 
 use super::run::MachineArguments;
@@ -26,6 +26,10 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
         .machine
         .device
         .open(arguments.machine.threads()?)?;
+    ensure!(
+        device.card().is_some(),
+        "no card is used here, and the processor compared with itself says nothing; see why with `--device cuda`"
+    );
     let mut checks: Vec<Check> = Vec::new();
     if !arguments.json {
         writeln!(output, "{device:?}")?;

@@ -68,7 +68,10 @@ impl DeviceChoice {
             DeviceChoice::Auto => match Card::open(0) {
                 Ok(card) => Ok(Device::with_card(threads, card)),
                 Err(error) => {
-                    eprintln!("the card is not used: {error:#}");
+                    // Once, however many jobs run side by side.
+                    if turn == 0 {
+                        eprintln!("the card is not used: {error:#}");
+                    }
                     Ok(Device::cpu(threads))
                 }
             },

@@ -126,6 +126,14 @@ impl Encoder {
         Ok(self.model)
     }
 
+    /// The stack of a side; a model without a decoder has the encoder's alone.
+    pub(super) fn stack(&self, side: Side) -> (Side, &Stack) {
+        match (side, &self.layout().decoder) {
+            (Side::Decoder, Some(decoder)) => (Side::Decoder, decoder),
+            _ => (Side::Encoder, &self.layout().encoder),
+        }
+    }
+
     pub(crate) fn layout(&self) -> &Layout {
         self.model.layout()
     }
@@ -293,10 +301,7 @@ impl Encoder {
         direction: Direction,
         stream: Option<Stream>,
     ) -> Context<'_> {
-        let (side, stack): (Side, &Stack) = match (side, &self.model.layout().decoder) {
-            (Side::Decoder, Some(decoder)) => (Side::Decoder, decoder),
-            _ => (Side::Encoder, &self.model.layout().encoder),
-        };
+        let (side, stack) = self.stack(side);
         Context {
             shape: self.model.shape(),
             side,

@@ -7,7 +7,7 @@ use candle_core::Tensor;
 
 use super::batch::{Batch, Direction, LanguageModelBatch};
 use super::encoder::{Encoder, lock};
-use super::layout::{Side, Stack};
+use super::layout::Side;
 use super::trunk::Stream;
 use super::trunk::cuda::{
     self, CardActivations, CardBatch, CardContext, CardModel, CardScratch, CardSource,
@@ -64,10 +64,7 @@ impl Encoder {
         stream: Option<Stream>,
         first_row: usize,
     ) -> CardContext<'a> {
-        let (side, stack): (Side, &Stack) = match (side, &self.layout().decoder) {
-            (Side::Decoder, Some(decoder)) => (Side::Decoder, decoder),
-            _ => (Side::Encoder, &self.layout().encoder),
-        };
+        let (side, stack) = self.stack(side);
         CardContext {
             model: card,
             shape: self.shape(),

@@ -24,6 +24,16 @@ pub struct Estimate {
     pub card_memory_bytes: u64,
 }
 
+impl Estimate {
+    /// Of the memory that decides: the card's, or the machine's.
+    pub fn memory_bytes(&self, on_card: bool) -> u64 {
+        match on_card {
+            true => self.card_memory_bytes,
+            false => self.peak_memory_bytes,
+        }
+    }
+}
+
 /// The vocabulary is not known before the tokenizer is trained; the study's size is an upper bound.
 fn shape(settings: &Settings) -> Shape {
     Shape {

@@ -165,9 +165,11 @@ impl Trainer {
         let Some(full) = error.downcast_ref::<OutOfMemory>() else {
             return error;
         };
-        let tokens = micro.iter().map(LanguageModelBatch::token_count).max();
-        let tokens = tokens.unwrap_or(0);
-        let targets: usize = micro.iter().map(|input| input.targets.labels.len()).sum();
+        // Micro-batches come one after the other.
+        let largest = micro.iter().max_by_key(|input| input.token_count());
+        let (tokens, targets) = largest.map_or((0, 0), |input| {
+            (input.token_count(), input.targets.labels.len())
+        });
         let predicted = targets as f64 / tokens.max(1) as f64;
         let need = |tokens| {
             let precision = self.encoder.precision();
@@ -176,7 +178,7 @@ impl Trainer {
         let room = (full.all as f64 - need(0)).max(0.0);
         let fit = (tokens as f64 * room / (need(tokens) - need(0)).max(1.0)) as usize;
         let advice = format!(
-            "a step of {tokens} tokens takes about {:.1} GB; alone on the card, about {fit} tokens of such sequences fit",
+            "a batch of {tokens} tokens takes about {:.1} GB; alone on the card, about {fit} tokens of such sequences fit",
             need(tokens) / 1e9
         );
         error.context(advice)

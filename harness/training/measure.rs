@@ -11,7 +11,7 @@ use super::trainer::Trainer;
 use crate::kernels::Device;
 use crate::kernels::buffer::Parts;
 use crate::kernels::cuda::operations::Operations;
-use crate::kernels::cuda::{Driver, Element, Memory};
+use crate::kernels::cuda::{Driver, Memory};
 use crate::kernels::matmul::{Matrix, Precision, Write, packed_length};
 use crate::model::trunk::Part;
 use crate::model::trunk::cuda::upload;
@@ -238,10 +238,7 @@ fn card_product_rate(card: &Arc<dyn Driver>, precision: Precision) -> Result<f64
     const PART: usize = 1 << 20;
     let operations = Operations {
         driver: card.clone(),
-        element: match precision {
-            Precision::F32 => Element::F32,
-            Precision::Bf16 => Element::Bf16,
-        },
+        element: precision.into(),
     };
     let bytes = SIZE * SIZE * operations.element.bytes();
     let mut random = Random::new(1, "measure product", 0);

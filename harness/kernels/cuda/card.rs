@@ -19,7 +19,6 @@ const OLDEST: (i32, i32) = (8, 0);
 
 /// One NVIDIA GPU with one stream of work.
 pub struct Card {
-    ordinal: usize,
     device: sys::CUdevice,
     context: sys::CUcontext,
     stream: sys::CUstream,
@@ -29,6 +28,7 @@ pub struct Card {
     processors: usize,
     name: String,
     kernels: Mutex<HashMap<String, Kernel>>,
+    /// Bytes of shared memory that a block may have.
     shared: usize,
     staging: Mutex<Staging>,
     recording: Mutex<Option<Vec<Recorded>>>,
@@ -70,8 +70,7 @@ impl Card {
 
     /// The cards that this machine has; none without NVIDIA's driver.
     pub fn count() -> usize {
-        // Safety: looks whether a library can be opened.
-        if !unsafe { sys::is_culib_present() } || cu::init().is_err() {
+        if !Card::driver_is_there() || cu::init().is_err() {
             return 0;
         }
         cu::device::get_count().map_or(0, |count| count.max(0) as usize)
@@ -79,9 +78,8 @@ impl Card {
 
     /// Opens a card, and compiles the kernels where that has not been done on this machine.
     pub fn open(ordinal: usize) -> Result<Arc<Card>> {
-        // Safety: looks whether a library can be opened.
         ensure!(
-            unsafe { sys::is_culib_present() },
+            Card::driver_is_there(),
             "NVIDIA's driver (libcuda) is not on this machine; install it, or use `--device cpu`"
         );
         if let Err(error) = cu::init() {
@@ -153,7 +151,6 @@ impl Card {
                     .context("the driver does not take the kernels; it may be older than CUDA's libraries: update it")?,
             };
             Ok(Card {
-                ordinal,
                 device,
                 context,
                 stream,
@@ -171,10 +168,6 @@ impl Card {
                 recording: Mutex::default(),
             })
         }
-    }
-
-    pub fn ordinal(&self) -> usize {
-        self.ordinal
     }
 
     fn enter(&self) -> Result<()> {

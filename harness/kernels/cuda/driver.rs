@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
+use crate::kernels::Precision;
 use crate::kernels::adam::Update;
 
 /// A card, or what stands in for one. Addresses are bytes in its memory. Everything but `download` may return before it is done;
@@ -141,6 +142,15 @@ pub struct AttentionArgument {
 pub enum Element {
     F32,
     Bf16,
+}
+
+impl From<Precision> for Element {
+    fn from(precision: Precision) -> Element {
+        match precision {
+            Precision::F32 => Element::F32,
+            Precision::Bf16 => Element::Bf16,
+        }
+    }
 }
 
 impl Element {

@@ -288,7 +288,7 @@ impl Plan {
     /// # Safety
     /// The plan is not used again.
     unsafe fn destroy(self) {
-        // Safety: made by `Card::plan`.
+        // Safety: made by `Products::plan`.
         unsafe {
             let _ = lt::destroy_matmul_desc(self.description);
             for layout in self.layouts {

@@ -335,8 +335,11 @@ fn normalise(
 ) -> Result<u64> {
     let rows = context.rows(tokens, norm, site, kept);
     let gradient = scratch.gradient.address();
-    // The product of the way back adds to the gradient while it reads the update's.
-    let update = scratch.update.address();
+    // Without dropout both are one, and written once: products read the update's before others add to the residual's.
+    let update = match rows.dropout {
+        Some(_) => scratch.update.address(),
+        None => gradient,
+    };
     context.operations().normalise_backward(
         rows,
         gradient,

@@ -37,10 +37,7 @@ impl CardModel {
     pub fn new(driver: &Arc<dyn Driver>, model: &Model, precision: Precision) -> Result<CardModel> {
         let operations = Operations {
             driver: driver.clone(),
-            element: match precision {
-                Precision::F32 => Element::F32,
-                Precision::Bf16 => Element::Bf16,
-            },
+            element: precision.into(),
         };
         let settings = &model.shape().settings;
         operations.check_sizes(settings.hidden, settings.heads, settings.feed_forward)?;
