@@ -35,4 +35,5 @@ mod tokenizer;
 mod translation;
 mod translation_engine;
 mod translation_metrics;
+mod translator;
 mod xnli;

@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::fingerprint::Fingerprint;
+use crate::objectives::translation::Direction;
 use crate::spec::finetune::Regime;
+use crate::spec::translation::{BleuSettings, SearchSettings};
 
 pub use build::{Missing, build};
 pub use estimate::Estimate;
@@ -74,8 +76,8 @@ pub struct Plan {
     pub sources: Vec<Source>,
     /// Labels of jobs that prepare data, for the counts in the report.
     pub data_jobs: BTreeMap<String, Fingerprint>,
-    /// Who translated, per language.
-    pub translations: BTreeMap<String, String>,
+    /// Who translated, by what: `test set, ko -> en`.
+    pub translations: BTreeMap<String, Translator>,
     /// How the synthetic family differs from the default one.
     pub synthetic_deviations: Vec<String>,
 }
@@ -111,6 +113,28 @@ pub struct TranslationRun {
     pub finetune_seed: u64,
     pub training: Fingerprint,
     pub evaluation: Fingerprint,
+}
+
+/// Who translated a training or a test set.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Translator {
+    /// Somebody else; in words.
+    Other(String),
+    /// A model of the study.
+    Own(OwnTranslator),
+}
+
+/// A translation model that the study trains for [`Translator::Own`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct OwnTranslator {
+    /// The variant it builds on.
+    pub variant: String,
+    pub direction: Direction,
+    pub search: SearchSettings,
+    pub bleu: BleuSettings,
+    pub training: Fingerprint,
+    /// With the counts of sentence pairs that did not choose the model, where the study has some.
+    pub evaluation: Option<Fingerprint>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,6 +11,7 @@ pub mod pretrain;
 pub mod settings;
 pub mod tables;
 pub mod translation;
+pub mod translator;
 mod validate;
 
 pub use validate::{TRANSLATION_TASK, VALIDATION_BLEU, evaluations, regime_languages, selections};

@@ -15,6 +15,7 @@ use crate::spec::finetune::FinetuneSettings;
 use crate::spec::pretrain::PretrainSettings;
 use crate::spec::tables::Table;
 use crate::spec::translation::TranslationSettings;
+use crate::spec::translator::TranslatorSettings;
 
 /// A study of cross-lingual transfer: what to train, on which text, how to evaluate it, and what the paper claims.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -198,6 +199,11 @@ pub struct NliData {
     /// language the rows were translated from.
     #[serde(default)]
     pub translated_test: Vec<NliSource>,
+    /// A translation model of the study's own, for the translations that no file above holds. Of generated languages
+    /// translations are exact without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "TranslatorSettings")]
+    pub translator: Option<Box<TranslatorSettings>>,
 }
 
 /// `none`, or the settings of pretraining.

@@ -7,8 +7,9 @@ pub use crate::metrics::TRANSLATION_TASK;
 use crate::spec::claims::Names;
 use crate::spec::document::Node;
 use crate::spec::finetune::{FinetuneSchedule, FinetuneSettings, Regime, Selection};
-use crate::spec::settings::{DataSettings, Scale, Settings};
+use crate::spec::settings::{DataSettings, NliData, Scale, Settings};
 use crate::spec::translation::TranslationSettings;
+use crate::spec::translator::{self, TranslatorSettings};
 use crate::spec::{Problem, Study, Variant, is_name};
 
 /// The rule that chooses among a translation model's validations: the best mean BLEU on held-out pairs.
@@ -23,6 +24,9 @@ pub(super) fn problems(study: &Study, base: &Node) -> Vec<Problem> {
         let mut of_variant = Vec::new();
         settings(&variant.settings, &variant.document, &mut of_variant);
         evaluated_alike(study, variant, &mut of_variant);
+        if let Some(translator) = &variant.settings.data.nli.translator {
+            translations(translator, study, variant, &mut of_variant);
+        }
         let label = variant.label.as_str();
         if label.trim().is_empty() || labels.contains(&label) {
             let message = if label.trim().is_empty() {
@@ -64,6 +68,10 @@ fn evaluated_alike(study: &Study, variant: &Variant, found: &mut Vec<Problem>) {
         (
             "translation",
             ours.translation.is_some() == theirs.translation.is_some(),
+        ),
+        (
+            "data.nli.translator",
+            ours.data.nli.translator == theirs.data.nli.translator,
         ),
     ];
     if let (Some(ours), Some(theirs)) = (&ours.finetune, &theirs.finetune) {
@@ -400,7 +408,11 @@ fn data(settings: &Settings, add: &mut impl FnMut(&str, String)) {
             );
         }
         let others = [monolingual.len(), parallel.len(), parallel_test.len()];
-        if others != [0; 3] || nli != &Default::default() {
+        let files = NliData {
+            translator: None,
+            ..nli.clone()
+        };
+        if others != [0; 3] || files != NliData::default() {
             add("data", "a study reads synthetic languages or real text, not both; remove `synthetic` or the other sources".into());
         }
         return;
@@ -484,6 +496,92 @@ fn translation(
             "data.parallel_validation",
             "translation models are chosen on held-out pairs; keep some apart with `data.parallel_validation`".into(),
         );
+    }
+}
+
+/// One model translates for all variants: it must be one of them that it builds on, and they must read the same text.
+fn translations(
+    translator: &TranslatorSettings,
+    study: &Study,
+    variant: &Variant,
+    found: &mut Vec<Problem>,
+) {
+    let settings = &variant.settings;
+    let mut add = |field: &str, message: String| {
+        let path = format!("data.nli.translator.{field}");
+        found.push(Problem {
+            message,
+            place: Some(variant.document.nearest_to(&path).place),
+        });
+    };
+    let directions = translator::wanted(settings);
+    if directions.is_empty() {
+        add(
+            "",
+            "nothing is left to translate: files hold all translations that the regimes need; remove the translator, or add translate_train or translate_test to finetune.regimes".into(),
+        );
+        return;
+    }
+    if settings.data.parallel_validation == 0 {
+        add(
+            "",
+            "translators are chosen on held-out pairs; keep some apart with `data.parallel_validation`".into(),
+        );
+    }
+    let base = study
+        .variants
+        .iter()
+        .find(|other| other.name == translator.variant);
+    let Some(base) = base else {
+        let names = study.variants.iter().map(|variant| variant.name.as_str());
+        let names: Vec<&str> = names.collect();
+        add(
+            "variant",
+            format!(
+                "unknown variant `{}`; the study has: {}",
+                translator.variant,
+                names.join(", ")
+            ),
+        );
+        return;
+    };
+    for (what, alike) in [
+        (
+            "data.text_pipeline",
+            base.settings.data.text_pipeline == settings.data.text_pipeline,
+        ),
+        ("data.nli", base.settings.data.nli == settings.data.nli),
+    ] {
+        if !alike {
+            add(
+                "variant",
+                format!(
+                    "variant `{}` has another `{what}` than `{}`, whose text the translator reads; set it for the whole study or in a profile",
+                    variant.name, base.name
+                ),
+            );
+        }
+    }
+    for (side, start) in [
+        ("encoder", &translator.encoder),
+        ("decoder", &translator.decoder),
+    ] {
+        if start.is_pretrained() && base.settings.pretrain.settings().is_none() {
+            add(
+                side,
+                format!(
+                    "the {side} starts from a pretrained model, but `{}` has `pretrain: none`; build on another variant, or start at random",
+                    base.name
+                ),
+            );
+        }
+    }
+    let languages = base.settings.languages.all();
+    let translation = translator.translation(directions);
+    for problem in translation.validate(&base.settings.model, &languages) {
+        // There is one search; a section `translation` has a list of them.
+        let field = problem.field.replace("test.searches.0", "search");
+        add(&field, format!("{}; {}", problem.what, problem.remedy));
     }
 }
 

@@ -17,6 +17,7 @@ pub mod pretrain;
 pub mod synthesize;
 pub mod tokenizer;
 pub mod translate;
+pub mod translate_nli;
 pub mod translation;
 
 use std::collections::BTreeMap;
@@ -51,6 +52,7 @@ pub fn run(stage: &str, settings: &Value, context: &Context) -> Result<Value> {
         evaluate::NAME => evaluate::run(&read(stage, settings)?, context),
         translation::NAME => translation::run(&read(stage, settings)?, context),
         translate::NAME => translate::run(&read(stage, settings)?, context),
+        translate_nli::NAME => translate_nli::run(&read(stage, settings)?, context),
         unknown => anyhow::bail!("no stage is named `{unknown}`"),
     }
 }

@@ -18,9 +18,9 @@ use crate::kernels::Precision;
 use crate::metrics::bleu::{BleuCounts, bleu_counts};
 use crate::metrics::chrf::{ChrfCounts, chrf_counts};
 use crate::model::{Batch, Encoder, Model};
-use crate::objectives::translation::{Direction, between_ends};
+use crate::objectives::translation::Direction;
 use crate::spec::translation::{BleuSettings, SearchSettings};
-use crate::stages::translation::translated;
+use crate::stages::translation::{encode_sources, translated};
 use crate::stages::{Context, divergence};
 
 pub const NAME: &str = "translate";
@@ -81,7 +81,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
             from.len(),
             into.len()
         );
-        let (sources, cut) = encode(&from, &direction.from, &tokenizer, &encoder)?;
+        let (sources, cut) = encode_sources(&from, &direction.from, &tokenizer, &encoder)?;
         truncated.insert(direction.to_string(), cut);
         let language = tokenizer.language_id(&direction.into)?;
         results.push(TranslationResult {
@@ -145,29 +145,6 @@ pub fn read_results(folder: &Path) -> Result<Vec<TranslationResult>> {
     let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&text)
         .with_context(|| format!("{} holds no translations' counts", path.display()))
-}
-
-/// Sources between their ends, cut to what the model can read; how many were cut.
-fn encode(
-    lines: &[String],
-    language: &str,
-    tokenizer: &Tokenizer,
-    encoder: &Encoder,
-) -> Result<(Vec<Vec<u32>>, usize)> {
-    let mut words = tokenizer.encoder(language)?;
-    let room = encoder.shape().settings.positions.saturating_sub(2);
-    let mut cut = 0;
-    let sources = lines
-        .iter()
-        .map(|line| {
-            let mut ids = Vec::new();
-            words.encode(line, &mut ids);
-            cut += usize::from(ids.len() > room);
-            ids.truncate(room);
-            between_ends(&ids)
-        })
-        .collect();
-    Ok((sources, cut))
 }
 
 fn count(

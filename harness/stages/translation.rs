@@ -376,6 +376,29 @@ pub fn search(settings: &SearchSettings) -> Search {
     }
 }
 
+/// Sources between their ends, cut to what the model can read; how many were cut.
+pub fn encode_sources<T: AsRef<str>>(
+    lines: &[T],
+    language: &str,
+    tokenizer: &Tokenizer,
+    encoder: &Encoder,
+) -> Result<(Vec<Vec<u32>>, usize)> {
+    let mut words = tokenizer.encoder(language)?;
+    let room = encoder.shape().settings.positions.saturating_sub(2);
+    let mut cut = 0;
+    let sources = lines
+        .iter()
+        .map(|line| {
+            let mut ids = Vec::new();
+            words.encode(line.as_ref(), &mut ids);
+            cut += usize::from(ids.len() > room);
+            ids.truncate(room);
+            between_ends(&ids)
+        })
+        .collect();
+    Ok((sources, cut))
+}
+
 /// The best translation of each source, as text.
 pub fn translated(
     encoder: &Encoder,

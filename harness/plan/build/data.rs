@@ -10,6 +10,7 @@ use crate::plan::Source;
 use crate::spec::Problem;
 use crate::spec::settings::{NliData, Settings};
 use crate::spec::translation::TranslationSettings;
+use crate::spec::translator;
 use crate::stages::parallel::Use;
 use crate::stages::{corpus, monolingual, nli, parallel, synthesize, tokenizer};
 
@@ -42,7 +43,7 @@ impl Role {
         }
     }
 
-    fn sources(self, data: &NliData) -> &[NliSource] {
+    pub(super) fn sources(self, data: &NliData) -> &[NliSource] {
         match self {
             Self::Train => &data.train,
             Self::Dev => &data.dev,
@@ -119,6 +120,9 @@ impl Builder<'_> {
         role: Role,
         language: &str,
     ) -> Result<Fingerprint> {
+        if self.translates(settings, role, language) {
+            return self.translated_nli(settings, role, language);
+        }
         let name = format!("nli {} {language}", role.name());
         let mut inputs = Inputs::new();
         let mut files = Files::new();
@@ -138,8 +142,8 @@ impl Builder<'_> {
                 let Some((index, source)) = first(sources, |source| source.covers(language)) else {
                     let source_language = &settings.languages.source;
                     return Ok(self.miss(&section, match role {
-                        Role::TranslatedTrain => format!("{language}: the training set translated into {language}; name it under data.nli.translated_train, or drop {language} from translate_train with finetune.regime_languages"),
-                        Role::TranslatedTest => format!("{language}: the test set translated from {language} into {source_language}; name it under data.nli.translated_test, or drop {language} from translate_test with finetune.regime_languages"),
+                        Role::TranslatedTrain => format!("{language}: the training set translated into {language}; name it under data.nli.translated_train, let data.nli.translator make it, or drop {language} from translate_train with finetune.regime_languages"),
+                        Role::TranslatedTest => format!("{language}: the test set translated from {language} into {source_language}; name it under data.nli.translated_test, let data.nli.translator make it, or drop {language} from translate_test with finetune.regime_languages"),
                         _ => format!("{language}: the {} set; name it under data.nli.{}", role.name(), role.name()),
                     }));
                 };
@@ -183,9 +187,16 @@ impl Builder<'_> {
             None => Vec::new(),
         };
         let mut inputs = Inputs::new();
-        let directions = settings.translation.iter();
-        let directions = directions.flat_map(TranslationSettings::tested);
-        for direction in directions {
+        let own = settings.translation.iter();
+        let own = own.flat_map(TranslationSettings::tested).cloned();
+        let translated = match &settings.data.nli.translator {
+            Some(_) => translator::wanted(settings),
+            None => Vec::new(),
+        };
+        let translated = translated
+            .into_iter()
+            .filter(|direction| translator::is_tested(settings, direction));
+        for direction in own.chain(translated) {
             let (first, second) = direction.pair();
             if languages.contains(&first) || languages.contains(&second) {
                 let name = format!("exclude:parallel_test:{first}-{second}");

@@ -1,5 +1,5 @@
 //! The jobs of a study, in order: `data.rs` those that prepare text, `training.rs` those that pretrain,
-//! fine-tune and evaluate, `translation.rs` those that train and test translation models.
+//! fine-tune and evaluate, `translation.rs` those that train and test translation models and translate with them.
 
 mod data;
 mod training;
@@ -34,6 +34,7 @@ pub fn build(study: &Study, root: Option<&Path>, hashes: &mut FileHashes) -> Res
         known: BTreeSet::new(),
         missing: Vec::new(),
         document: None,
+        study,
         root,
         hashes,
     };
@@ -56,6 +57,7 @@ struct Builder<'a> {
     missing: Vec<Problem>,
     /// Of the variant that is being planned.
     document: Option<&'a Node>,
+    study: &'a Study,
     root: Option<&'a Path>,
     hashes: &'a mut FileHashes,
 }

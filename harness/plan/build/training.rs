@@ -6,7 +6,6 @@ use anyhow::Result;
 
 use super::data::Role;
 use super::{Builder, Files, Inputs};
-use crate::data::source::NliSource;
 use crate::fingerprint::Fingerprint;
 use crate::objectives::ObjectiveSettings;
 use crate::plan::estimate::{self, Estimate};
@@ -238,7 +237,7 @@ impl Builder<'_> {
                 inputs.insert(text.input.clone(), self.nli(settings, role, language)?);
             }
             if let Test::Translated(language) = test {
-                let translator = translator(settings, &settings.data.nli.translated_test, language);
+                let translator = self.translator_of(settings, Role::TranslatedTest, language)?;
                 let what = format!("test set, {language} -> {source}");
                 self.plan.translations.insert(what, translator);
             }
@@ -269,7 +268,7 @@ impl Builder<'_> {
             .iter()
             .filter(|language| **language != source)
         {
-            let translator = translator(settings, &settings.data.nli.translated_train, language);
+            let translator = self.translator_of(settings, Role::TranslatedTrain, language)?;
             let what = format!("training set, {source} -> {language}");
             self.plan.translations.insert(what, translator);
         }
@@ -426,16 +425,6 @@ fn layout(settings: &Settings, finetuning: &FinetuneSettings, test: &Test) -> La
             dev: hypothesis.clone(),
         },
     }
-}
-
-/// Who translated for a language, as the report says it.
-fn translator(settings: &Settings, sources: &[NliSource], language: &str) -> String {
-    if settings.data.synthetic.is_some() {
-        return "exact, from the family's grammar".to_owned();
-    }
-    let source = sources.iter().find(|source| source.covers(language));
-    let citation = source.and_then(|source| source.citation.clone());
-    citation.unwrap_or_else(|| "file of the study".to_owned())
 }
 
 fn training_sets(settings: &Settings, finetuning: &FinetuneSettings) -> Vec<TrainingSet> {

@@ -1,14 +1,19 @@
-//! Jobs that train translation models and translate test sets with them.
+//! Jobs that train translation models, translate test sets with them, and make the translations of inference sets that no file
+//! holds.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
+use super::data::Role;
 use super::{Builder, Files, Inputs};
-use crate::objectives::translation::{language_pairs, languages};
-use crate::plan::TranslationRun;
+use crate::fingerprint::Fingerprint;
+use crate::objectives::translation::{Direction, language_pairs, languages};
 use crate::plan::estimate::{self, Estimate};
+use crate::plan::{OwnTranslator, TranslationRun, Translator};
+use crate::spec::Variant;
 use crate::spec::settings::Settings;
 use crate::spec::translation::TranslationSettings;
-use crate::stages::{translate, translation};
+use crate::spec::translator::{self, TranslatorSettings};
+use crate::stages::{translate, translate_nli, translation};
 
 impl Builder<'_> {
     pub(super) fn translation(
@@ -18,8 +23,31 @@ impl Builder<'_> {
         translating: &TranslationSettings,
         seeds: (u64, u64),
     ) -> Result<()> {
-        let tokenizer = self.tokenizer(settings)?;
-        let mut inputs = Inputs::from([("tokenizer".to_owned(), tokenizer.clone())]);
+        let name = format!("translation {variant}, seeds {}/{}", seeds.0, seeds.1);
+        let training = self.translation_model(&name, variant, settings, translating, seeds)?;
+        let tested = translating.tested();
+        let name = format!("translate {variant}, seeds {}/{}", seeds.0, seeds.1);
+        let evaluation = self.translation_test(name, settings, translating, &training, tested)?;
+        self.plan.translation_runs.push(TranslationRun {
+            variant: variant.to_owned(),
+            pretrain_seed: seeds.0,
+            finetune_seed: seeds.1,
+            training,
+            evaluation,
+        });
+        Ok(())
+    }
+
+    /// The model that a section describes, built on a variant.
+    fn translation_model(
+        &mut self,
+        name: &str,
+        variant: &str,
+        settings: &Settings,
+        translating: &TranslationSettings,
+        seeds: (u64, u64),
+    ) -> Result<Fingerprint> {
+        let mut inputs = Inputs::from([("tokenizer".to_owned(), self.tokenizer(settings)?)]);
         let directions = &translating.directions;
         if translating.train.uses_monolingual_text() {
             for language in languages(directions) {
@@ -27,8 +55,7 @@ impl Builder<'_> {
                 inputs.insert(format!("corpus:{language}"), corpus);
             }
         }
-        let pairs = language_pairs(directions);
-        for (first, second) in &pairs {
+        for (first, second) in &language_pairs(directions) {
             let corpus = self.parallel_corpus(settings, (first, second))?;
             inputs.insert(format!("parallel_corpus:{first}-{second}"), corpus);
         }
@@ -54,19 +81,29 @@ impl Builder<'_> {
             initialisation_seed: seeds.0,
             seed: seeds.1,
         };
-        let training = self.add(
+        self.add(
             (translation::NAME, translation::VERSION),
             &stage,
             inputs,
             Files::new(),
-            format!("train translation {variant}, seeds {}/{}", seeds.0, seeds.1),
+            format!("train {name}"),
             estimate::translating(settings, translating),
-        )?;
+        )
+    }
+
+    /// Translations of the test sets of some directions.
+    fn translation_test(
+        &mut self,
+        name: String,
+        settings: &Settings,
+        translating: &TranslationSettings,
+        training: &Fingerprint,
+        tested: &[Direction],
+    ) -> Result<Fingerprint> {
         let mut inputs = Inputs::from([
-            ("tokenizer".to_owned(), tokenizer),
+            ("tokenizer".to_owned(), self.tokenizer(settings)?),
             ("translation".to_owned(), training.clone()),
         ]);
-        let tested = translating.tested();
         for (first, second) in &language_pairs(tested) {
             let test = self.parallel_test(settings, (first, second))?;
             inputs.insert(format!("test:{first}-{second}"), test);
@@ -77,21 +114,149 @@ impl Builder<'_> {
             bleu: translating.test.bleu,
             precision: translating.train.precision,
         };
-        let evaluation = self.add(
+        self.add(
             (translate::NAME, translate::VERSION),
             &stage,
             inputs,
             Files::new(),
-            format!("translate {variant}, seeds {}/{}", seeds.0, seeds.1),
+            name,
             Estimate::default(),
-        )?;
-        self.plan.translation_runs.push(TranslationRun {
-            variant: variant.to_owned(),
-            pretrain_seed: seeds.0,
-            finetune_seed: seeds.1,
-            training,
-            evaluation,
-        });
-        Ok(())
+        )
+    }
+
+    /// Whether a set is to be translated by the study's own model.
+    pub(super) fn translates(&self, settings: &Settings, role: Role, language: &str) -> bool {
+        settings.data.nli.translator.is_some()
+            && matches!(role, Role::TranslatedTrain | Role::TranslatedTest)
+            && !role
+                .sources(&settings.data.nli)
+                .iter()
+                .any(|source| source.covers(language))
+    }
+
+    /// A training or test set in the words of the study's own translator.
+    pub(super) fn translated_nli(
+        &mut self,
+        settings: &Settings,
+        role: Role,
+        language: &str,
+    ) -> Result<Fingerprint> {
+        let (base, translator) = self.translator_variant(settings)?;
+        let direction = direction(settings, role, language);
+        let (training, _) = self.translator(base, translator)?;
+        let of = match role {
+            Role::TranslatedTest => (Role::Test, language),
+            _ => (Role::Train, settings.languages.source.as_str()),
+        };
+        let inputs = Inputs::from([
+            ("tokenizer".to_owned(), self.tokenizer(&base.settings)?),
+            ("translation".to_owned(), training),
+            ("examples".to_owned(), self.nli(settings, of.0, of.1)?),
+        ]);
+        let stage = translate_nli::Settings {
+            direction,
+            search: translator.search,
+            precision: translator.train.precision,
+        };
+        self.add_data(
+            (translate_nli::NAME, translate_nli::VERSION),
+            &stage,
+            (inputs, Files::new()),
+            format!("nli {} {language}", role.name()),
+        )
+    }
+
+    /// Who translated for a language.
+    pub(super) fn translator_of(
+        &mut self,
+        settings: &Settings,
+        role: Role,
+        language: &str,
+    ) -> Result<Translator> {
+        if self.translates(settings, role, language) {
+            let (base, translator) = self.translator_variant(settings)?;
+            let direction = direction(settings, role, language);
+            let (training, evaluation) = self.translator(base, translator)?;
+            let tested = translator::is_tested(&base.settings, &direction);
+            return Ok(Translator::Own(OwnTranslator {
+                variant: base.name.clone(),
+                search: translator.search,
+                bleu: translator.bleu,
+                training,
+                evaluation: evaluation.filter(|_| tested),
+                direction,
+            }));
+        }
+        if settings.data.synthetic.is_some() {
+            return Ok(Translator::Other(
+                "exact, from the family's grammar".to_owned(),
+            ));
+        }
+        let mut sources = role.sources(&settings.data.nli).iter();
+        let source = sources.find(|source| source.covers(language));
+        let citation = source.and_then(|source| source.citation.clone());
+        Ok(Translator::Other(
+            citation.unwrap_or_else(|| "file of the study".to_owned()),
+        ))
+    }
+
+    /// The study's translator, and what tests it where there are pairs to do it with.
+    fn translator(
+        &mut self,
+        base: &Variant,
+        translator: &TranslatorSettings,
+    ) -> Result<(Fingerprint, Option<Fingerprint>)> {
+        let settings = &base.settings;
+        let directions = translator::wanted(settings);
+        let tested: Vec<Direction> = directions
+            .iter()
+            .filter(|direction| translator::is_tested(settings, direction))
+            .cloned()
+            .collect();
+        let translating = translator.translation(directions);
+        let seeds = (translator.seed, translator.seed);
+        let name = format!("translator {}, seed {}", base.name, translator.seed);
+        let training = self.translation_model(&name, &base.name, settings, &translating, seeds)?;
+        let evaluation = match tested.is_empty() {
+            true => None,
+            false => Some(self.translation_test(
+                format!("test {name}"),
+                settings,
+                &translating,
+                &training,
+                &tested,
+            )?),
+        };
+        Ok((training, evaluation))
+    }
+}
+
+impl<'a> Builder<'a> {
+    /// The variant that the study's translator builds on.
+    fn translator_variant<'s>(
+        &self,
+        settings: &'s Settings,
+    ) -> Result<(&'a Variant, &'s TranslatorSettings)> {
+        let translator = settings.data.nli.translator.as_deref();
+        let translator = translator.context("the study has no translator")?;
+        let mut variants = self.study.variants.iter();
+        let base = variants.find(|variant| variant.name == translator.variant);
+        let base = base.with_context(|| format!("unknown variant `{}`", translator.variant))?;
+        Ok((base, translator))
+    }
+}
+
+/// From which language into which a set is translated.
+fn direction(settings: &Settings, role: Role, language: &str) -> Direction {
+    let (source, language) = (settings.languages.source.clone(), language.to_owned());
+    match role {
+        Role::TranslatedTest => Direction {
+            from: language,
+            into: source,
+        },
+        _ => Direction {
+            from: source,
+            into: language,
+        },
     }
 }

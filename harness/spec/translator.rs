@@ -1,0 +1,98 @@
+//! The section `data.nli.translator`: a translation model of the study's own, for translate-train and translate-test where no
+//! file holds the translations.
+
+use std::collections::BTreeSet;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::objectives::translation::Direction;
+use crate::spec::finetune::Regime;
+use crate::spec::regime_languages;
+use crate::spec::settings::Settings;
+use crate::spec::translation::{
+    BleuSettings, SearchSettings, Start, TranslationSettings, TranslationTest, TranslationTraining,
+};
+
+/// One model makes the translations of all variants, so that they differ in nothing but what the study compares. It learns
+/// the directions that are asked for, all at once, from `data.parallel`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TranslatorSettings {
+    /// The variant whose tokenizer, model and pretraining the translator has.
+    pub variant: String,
+    /// What the encoder starts from.
+    pub encoder: Start,
+    /// What the decoder starts from.
+    pub decoder: Start,
+    /// How the model is trained.
+    pub train: TranslationTraining,
+    /// The search for translations, in validation too.
+    pub search: SearchSettings,
+    /// The BLEU that chooses the model, and that the report states.
+    pub bleu: BleuSettings,
+    /// The pretraining that it starts from, its initialisation, batches, noise and dropout.
+    pub seed: u64,
+}
+
+impl TranslatorSettings {
+    /// The translator as a section `translation`.
+    pub fn translation(&self, directions: Vec<Direction>) -> TranslationSettings {
+        TranslationSettings {
+            directions,
+            encoder: self.encoder.clone(),
+            decoder: self.decoder.clone(),
+            train: self.train.clone(),
+            test: TranslationTest {
+                directions: None,
+                searches: vec![self.search],
+                bleu: self.bleu,
+            },
+        }
+    }
+}
+
+/// What a study's regimes need translated and no file supplies, each direction once.
+pub fn wanted(settings: &Settings) -> Vec<Direction> {
+    let Some(finetune) = &settings.finetune else {
+        return Vec::new();
+    };
+    let source = &settings.languages.source;
+    let nli = &settings.data.nli;
+    let mut directions = BTreeSet::new();
+    for regime in &finetune.regimes {
+        let languages = regime_languages(settings, *regime);
+        for language in languages.iter().filter(|language| *language != source) {
+            let (from, into, sources) = match regime {
+                Regime::ZeroShot => continue,
+                Regime::TranslateTrain | Regime::TranslateTrainAll => {
+                    (source, language, &nli.translated_train)
+                }
+                Regime::TranslateTest => (language, source, &nli.translated_test),
+            };
+            if !sources.iter().any(|source| source.covers(language)) {
+                directions.insert(Direction {
+                    from: from.clone(),
+                    into: into.clone(),
+                });
+            }
+        }
+    }
+    directions.into_iter().collect()
+}
+
+/// Whether the study has sentence pairs to test a direction with.
+pub fn is_tested(settings: &Settings, direction: &Direction) -> bool {
+    match &settings.data.synthetic {
+        Some(family) => family.parallel.test > 0,
+        None => {
+            let source = &settings.languages.source;
+            let other = match direction.from == *source {
+                true => &direction.into,
+                false => &direction.from,
+            };
+            let sources = &settings.data.parallel_test;
+            sources.iter().any(|source| source.covers(other))
+        }
+    }
+}
