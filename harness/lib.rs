@@ -16,6 +16,7 @@
 //! spec         study files: sections, overrides, validation, schema
 //! objectives   what pretraining predicts, one file each
 //! tasks        what a fine-tuned model does
+//! probes       what a pretrained model is asked as it is, one file each
 //! data         sources, formats, synthetic languages, tokenizer, corpora
 //! metrics      scores and their intervals
 //! training     the loop: batches, Adam, schedules, exact resume
@@ -41,6 +42,7 @@ pub mod metrics;
 pub mod model;
 pub mod objectives;
 pub mod plan;
+pub mod probes;
 pub mod problem;
 pub mod random;
 pub mod report;

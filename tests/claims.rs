@@ -347,7 +347,7 @@ fn wrong_claims_are_told_what_would_be_right() {
         ),
         (
             format!("{{says: x, higher: mlm, than: mlm, {on}}}"),
-            "than: a score cannot be higher than itself; compare two variants, or two places",
+            "than: a score cannot be higher or lower than itself; compare two variants, or two places",
         ),
         (
             format!("{{says: x, higher: mlm, than: random, {on}, within: 2}}"),

@@ -111,6 +111,7 @@ fn text(files: &str) -> TextSource {
         files: Some(files.into()),
         hub: None,
         column: None,
+        limit: None,
         licence: None,
         citation: None,
     }

@@ -162,10 +162,11 @@ pub fn results(shape: &Shape) -> Results {
     predictions.sort_by(|a, b| a.cell.cmp(&b.cell));
     let manifest = manifest(shape, source, targets.clone(), of_regime);
     Results {
-        scores: score_rows(&manifest, &predictions, &[]),
+        scores: score_rows(&manifest, &predictions, &[], &[]),
         manifest,
         predictions,
         translations: Vec::new(),
+        measurements: Vec::new(),
         curves,
     }
 }

@@ -9,19 +9,22 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
+use xlt::data::nli::read_examples;
 use xlt::execution::progress::Silent;
 use xlt::execution::{self, Options};
 use xlt::kernels::Device;
+use xlt::metrics::Measurement;
 use xlt::plan::hashes::FileHashes;
 use xlt::plan::{Plan, build};
 use xlt::spec::anchors::Anchors;
+use xlt::stages::measured::{self, MeasuredSet};
 use xlt::stages::{self, Stop};
 use xlt::store::{Artifact, Store};
 
 use crate::command_line::TINY;
 
 /// Stage and version; the hash of all that its jobs write, in the order of the plan.
-const BYTES: [(&str, u32, &str); 7] = [
+const BYTES: [(&str, u32, &str); 8] = [
     ("synthesize", 1, "da894f6b82db6505"),
     ("nli", 1, "6b424e96935dcf0b"),
     ("baselines", 1, "b2dac5b5b471187c"),
@@ -29,10 +32,11 @@ const BYTES: [(&str, u32, &str); 7] = [
     ("parallel", 1, "3945dc20f9df3f99"),
     ("tokenizer", 2, "459fad06c17f61c8"),
     ("corpus", 2, "bf60921c7adaeb92"),
+    ("word_pairs", 1, "fa46f8c57df5175f"),
 ];
 
 /// Stage and version; the losses that its jobs write, in the order of the plan.
-const LOSSES: [(&str, u32, &[f64]); 3] = [
+const LOSSES: [(&str, u32, &[f64]); 5] = [
     (
         "pretrain",
         1,
@@ -57,12 +61,29 @@ const LOSSES: [(&str, u32, &[f64]); 3] = [
             4.92211, 5.11849, 4.80445,
         ],
     ),
+    (
+        "language_modelling",
+        1,
+        &[
+            5.12042, 1.63896, 5.00254, 1.60794, 5.23515, 1.67619, 5.10667, 1.64138,
+        ],
+    ),
+    ("word_embeddings", 1, &[1.10406, 1.10744]),
 ];
 
 /// Stage and version; the hash of what it writes without what the models decided.
-const EVALUATION: [(&str, u32, &str); 2] = [
+const EVALUATION: [(&str, u32, &str); 3] = [
     ("evaluate", 1, "74cee74148700e88"),
     ("translate", 1, "3d400ff4058e8a58"),
+    ("translate_nli", 1, "ac7df507a2d1af6d"),
+];
+
+/// Stages that the first study does not have; those of the second are pinned for them alone.
+const SECOND: [&str; 4] = [
+    "translate_nli",
+    "word_pairs",
+    "language_modelling",
+    "word_embeddings",
 ];
 
 /// Largest difference of a loss, in nats.
@@ -98,9 +119,26 @@ fn study() -> String {
     )
 }
 
-/// Runs the study in this process.
-fn run(store: &Store) -> Plan {
-    let study = xlt::spec::read_text(Path::new("tiny.yaml"), &study(), None, Anchors::default());
+/// A translator, and what pretrained models are asked as they are.
+fn second_study() -> String {
+    let probes = "language_modelling: {languages: [aa, bb], units: [token, character]}\n\
+                  word_embeddings: {words: mean_of_tokens}\nseeds:";
+    crate::translator::study()
+        .replace(
+            "objectives: [masked_lm",
+            "objectives: [causal_lm, masked_lm",
+        )
+        .replacen("seeds:", probes, 1)
+        .replace(
+            "  random: {pretrain: none}\n",
+            "  clm: {pretrain.objectives: [causal_lm]}\n",
+        )
+        .replace("than: random", "than: clm")
+}
+
+/// Runs a study in this process.
+fn run(store: &Store, study: &str) -> Plan {
+    let study = xlt::spec::read_text(Path::new("tiny.yaml"), study, None, Anchors::default());
     let plan = build(&study.unwrap(), None, &mut FileHashes::default()).unwrap();
     let options = Options {
         jobs: 1,
@@ -157,6 +195,20 @@ fn losses(artifact: &Artifact) -> Vec<f64> {
             };
             lines.flat_map(of).collect()
         }
+        "language_modelling" | "word_embeddings" => {
+            let sets = measured::read(&artifact.folder).unwrap();
+            let mean = |set: &MeasuredSet| {
+                let values = set.items.iter().map(|(_, item)| match *item {
+                    Measurement::Text { loss, units } => loss / units as f64,
+                    Measurement::Pair {
+                        cosine, distance, ..
+                    } => cosine + distance,
+                    Measurement::Rated { cosine, .. } => cosine,
+                });
+                values.sum::<f64>() / set.items.len() as f64
+            };
+            sets.iter().map(mean).collect()
+        }
         _ => json(&artifact.folder.join("dev.json"))["epochs"]
             .as_array()
             .unwrap()
@@ -170,11 +222,13 @@ fn losses(artifact: &Artifact) -> Vec<f64> {
 fn what_a_stage_writes_changes_only_with_its_version() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("store")).unwrap();
-    let plan = run(&store);
+    let (plan, second) = (run(&store, &study()), run(&store, &second_study()));
+    let second = second.jobs.iter();
+    let second = second.filter(|job| SECOND.contains(&job.stage.as_str()));
     let mut versions = BTreeMap::new();
     let mut hashers: BTreeMap<&str, blake3::Hasher> = BTreeMap::new();
     let mut trained: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    for job in &plan.jobs {
+    for job in plan.jobs.iter().chain(second) {
         let stage = job.stage.as_str();
         versions.insert(stage, job.version);
         let artifact = store.find(&job.fingerprint).unwrap().unwrap();
@@ -183,6 +237,13 @@ fn what_a_stage_writes_changes_only_with_its_version() {
             hasher.update(name.as_bytes());
             match stage {
                 "pretrain" | "finetune" | "translation" => {}
+                "language_modelling" | "word_embeddings" => {}
+                "translate_nli" => {
+                    for example in read_examples(&artifact.folder.join(name)).unwrap() {
+                        let row = (example.item, example.premise_id, example.label.name());
+                        hasher.update(format!("{row:?}").as_bytes());
+                    }
+                }
                 "translate" if name != "results.json" => {}
                 "translate" => {
                     let results = json(&artifact.folder.join(name));
@@ -213,7 +274,7 @@ fn what_a_stage_writes_changes_only_with_its_version() {
                 }
             }
         }
-        if ["pretrain", "finetune", "translation"].contains(&stage) {
+        if LOSSES.iter().any(|(name, ..)| *name == stage) {
             trained.entry(stage).or_default().extend(losses(&artifact));
         }
     }

@@ -23,6 +23,7 @@ mod pack;
 mod pitfalls;
 mod plots;
 mod pretrain;
+mod probes;
 mod resources;
 mod sample;
 mod scores;

@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 use xlt::data::nli::{Label, NliExample};
 use xlt::data::tokenizer::{END_OF_SENTENCE, FIRST_WORD};
 use xlt::kernels::Device;
+use xlt::metrics::Metric;
 use xlt::model::{Batch, Direction, Encoder, Model, Shape, Tap};
 use xlt::plan::hashes::FileHashes;
 use xlt::plan::{Plan, build};
 use xlt::spec::anchors::Anchors;
-use xlt::spec::claims::{Claim, SMALLEST_TOLERANCE};
+use xlt::spec::claims::{Claim, smallest_tolerance};
 use xlt::spec::{self, Study};
 use xlt::tasks::pair_classification::{encode_pair, pack};
 
@@ -185,7 +186,7 @@ fn p31_no_claim_is_finer_than_figures_are_printed() {
         variant: Some("mlm".to_owned()),
         on: Some("xnli/zero_shot/fr".to_owned()),
         anchor: Some("xlm_table1_xnli/XLM (MLM)/zero-shot/fr".to_owned()),
-        within: Some(SMALLEST_TOLERANCE / 2.0),
+        within: Some(smallest_tolerance(Metric::Accuracy) / 2.0),
         ..Claim::default()
     };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/anchors");
@@ -200,7 +201,7 @@ fn p31_no_claim_is_finer_than_figures_are_printed() {
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert_eq!(problems[0].field, "within");
     let sound = Claim {
-        within: Some(SMALLEST_TOLERANCE),
+        within: Some(smallest_tolerance(Metric::Accuracy)),
         ..claim
     };
     assert_eq!(sound.validate(&names), []);

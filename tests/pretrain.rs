@@ -116,6 +116,7 @@ fn settings(updates: u64) -> Settings {
             language_embeddings: true,
         },
         pretrain: PretrainSettings {
+            languages: None,
             objectives: vec![
                 ObjectiveSettings::MaskedLm {
                     rate,

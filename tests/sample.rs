@@ -103,7 +103,7 @@ pub fn results(
             }
         }
     }
-    Results::new(manifest, predictions, Vec::new(), Vec::new())
+    Results::new(manifest, predictions, Vec::new(), Vec::new(), Vec::new())
 }
 
 /// Three items per premise, one of each class.

@@ -67,7 +67,13 @@ fn curves() -> Vec<CurvePoint> {
 #[test]
 fn what_is_written_reads_back_the_same() {
     let mut results = sample::results(sample::manifest(&[1, 2, 3]), steady);
-    results = Results::new(results.manifest, results.predictions, Vec::new(), curves());
+    results = Results::new(
+        results.manifest,
+        results.predictions,
+        Vec::new(),
+        Vec::new(),
+        curves(),
+    );
     let folder = tempfile::tempdir().unwrap();
     results.write_sources(folder.path()).unwrap();
     assert_eq!(Results::read(folder.path()).unwrap(), results);
@@ -102,6 +108,7 @@ fn counts_are_whole_numbers_and_other_scores_the_shortest_that_read_back() {
     let results = Results::new(
         sample::manifest(&[1]),
         vec![CellPredictions { cell, items }],
+        Vec::new(),
         Vec::new(),
         Vec::new(),
     );
@@ -172,6 +179,7 @@ fn fine_tuning_seeds_are_averaged_within_pretraining_seeds() {
     let results = Results::new(
         results.manifest,
         results.predictions,
+        Vec::new(),
         Vec::new(),
         Vec::new(),
     );

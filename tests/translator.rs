@@ -24,7 +24,7 @@ use crate::command_line::{Place, TINY};
 use crate::objectives::write_corpora;
 
 /// The tiny study with a translator and the regimes that need one.
-fn study() -> String {
+pub fn study() -> String {
     let translator = "\
 monolingual_validation: 20
   parallel_validation: 8
@@ -149,7 +149,11 @@ fn wrong_settings_of_a_translator_are_shown_at_their_lines() {
             "parallel_validation: 0",
             "held-out pairs",
         ),
-        ("maximum_length: 40\n        u", "maximum_length: 127\n        u", "126"),
+        (
+            "maximum_length: 40\n        u",
+            "maximum_length: 127\n        u",
+            "126",
+        ),
         ("search: {beam: 2}", "search: {beam: 0}", "beam of 0"),
         (
             "  random: {pretrain: none}",
@@ -243,7 +247,9 @@ fn prepared() -> (TempDir, Vec<NliExample>) {
         decoder: true,
     };
     let model = Model::initialise(&shape, 5);
-    model.save(&folder.path().join("model.safetensors")).unwrap();
+    model
+        .save(&folder.path().join("model.safetensors"))
+        .unwrap();
     let examples: Vec<NliExample> = (0..400)
         .map(|item| NliExample {
             premise: format!("ba {} da", "ka ".repeat(item as usize / 3 % 20)),

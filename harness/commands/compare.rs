@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
+use crate::metrics::Metric;
 use crate::report::compare::{CellDifference, Comparison, compare};
 use crate::report::format;
 use crate::report::results::Results;
@@ -74,7 +75,7 @@ fn table(comparison: &Comparison) -> String {
     }
     let by_chance = comparison.compared as f64 * 0.05;
     text.push_str(&format!(
-        "{} of {} cells differ; {} would by chance alone. Accuracy in percent or BLEU, paired by seed and by premise or sentence.\n",
+        "{} of {} cells differ; {} would by chance alone. Each by its task's metric (accuracy in percent, BLEU, perplexity, cosine, correlation), paired by seed and test item.\n",
         comparison.different.len(),
         comparison.compared,
         format::fixed(by_chance)
@@ -95,17 +96,18 @@ fn table(comparison: &Comparison) -> String {
 }
 
 fn row(cell: &CellDifference) -> [String; 8] {
+    let metric = Metric::of_task(&cell.task);
     [
         cell.variant.clone(),
         format!("{}/{}/{}", cell.task, cell.regime, cell.language),
         cell.selection.clone(),
-        format::fixed(cell.first),
-        format::fixed(cell.second),
-        format::signed(cell.difference),
+        format::number(cell.first, metric),
+        format::number(cell.second, metric),
+        format::signed(cell.difference, metric),
         format!(
             "[{}, {}]",
-            format::signed(cell.low),
-            format::signed(cell.high)
+            format::signed(cell.low, metric),
+            format::signed(cell.high, metric)
         ),
         format!(
             "{}{}",

@@ -1,7 +1,7 @@
-//! Metrics of three-way classification and of translation, and the intervals around them.
+//! Metrics of three-way classification, of translation and of pretrained models as they are, and the intervals around them.
 //!
-//! One file per metric. All read counts that add up over test items, so that any of them can be recomputed with one premise or
-//! sentence left out (see [`intervals`]).
+//! One file per metric. All read counts or sums that add up over test items, so that any of them can be recomputed with one
+//! premise, sentence or pair of words left out (see [`intervals`]).
 
 mod accuracy;
 pub mod bleu;
@@ -11,20 +11,23 @@ pub mod intervals;
 mod macro_f1;
 mod macro_precision;
 mod macro_recall;
+mod measurement;
 mod ngrams;
+mod task;
 mod translation;
 pub mod translation_tokens;
 
 use serde::{Deserialize, Serialize};
 
 pub use confusion::{CLASS_NAMES, CLASSES, Confusion};
+pub use measurement::{Measurement, Moments, ranked};
+pub use task::{
+    Items, LANGUAGE_MODELLING_TASK, TRANSLATION_TASK, WORD_SIMILARITY_TASK, WORD_TRANSLATION_TASK,
+};
 pub use translation::TranslationCounts;
 
 /// Accuracy of guessing, percent: the three classes of NLI are balanced.
 pub const CHANCE: f64 = 100.0 / CLASSES as f64;
-
-/// The task of translation models, as results name it; its regimes are searches, its languages directions.
-pub const TRANSLATION_TASK: &str = "translation";
 
 /// What a study may report and claim on.
 #[derive(
@@ -56,16 +59,34 @@ pub enum Metric {
     Bleu,
     /// Of translations (Popović 2015), 0 to 100.
     Chrf,
+    /// Of held-out text: exp of the negative log-likelihood of a token, a word or a character. Lower is better.
+    Perplexity,
+    /// Of words and their translations, the mean of -1 to 1.
+    Cosine,
+    /// Of words and their translations: the mean Euclidean distance. It grows with the length of vectors.
+    Distance,
+    /// Of words and the translations of other words: what a cosine is to be read against.
+    CosineOfOthers,
+    /// Correlation of cosines with people's ratings, -1 to 1.
+    Pearson,
+    /// The same of ranks.
+    Spearman,
 }
 
 impl Metric {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 12] = [
         Self::Accuracy,
         Self::MacroPrecision,
         Self::MacroRecall,
         Self::MacroF1,
         Self::Bleu,
         Self::Chrf,
+        Self::Perplexity,
+        Self::Cosine,
+        Self::Distance,
+        Self::CosineOfOthers,
+        Self::Pearson,
+        Self::Spearman,
     ];
     /// Those of classes.
     pub const OF_CLASSES: [Self; 4] = [
@@ -85,6 +106,12 @@ impl Metric {
             Self::MacroF1 => "macro_f1",
             Self::Bleu => "bleu",
             Self::Chrf => "chrf",
+            Self::Perplexity => "perplexity",
+            Self::Cosine => "cosine",
+            Self::Distance => "distance",
+            Self::CosineOfOthers => "cosine_of_others",
+            Self::Pearson => "pearson",
+            Self::Spearman => "spearman",
         }
     }
 
@@ -94,17 +121,44 @@ impl Metric {
 
     /// What a task is measured by unless something else is named.
     pub fn of_task(task: &str) -> Self {
+        Self::fitting(task)[0]
+    }
+
+    /// The metrics of what a task gives, the usual one first.
+    pub fn fitting(task: &str) -> &'static [Self] {
         match task {
-            TRANSLATION_TASK => Self::Bleu,
-            _ => Self::Accuracy,
+            TRANSLATION_TASK => &Self::OF_TRANSLATIONS,
+            LANGUAGE_MODELLING_TASK => &[Self::Perplexity],
+            WORD_TRANSLATION_TASK => &[Self::Cosine, Self::Distance, Self::CosineOfOthers],
+            WORD_SIMILARITY_TASK => &[Self::Pearson, Self::Spearman],
+            _ => &Self::OF_CLASSES,
         }
     }
 
-    /// Whether it is a metric of what the task gives.
-    pub fn fits_task(self, task: &str) -> bool {
-        match task {
-            TRANSLATION_TASK => Self::OF_TRANSLATIONS.contains(&self),
-            _ => Self::OF_CLASSES.contains(&self),
+    /// The least and the greatest value that there can be.
+    pub fn range(self) -> (f64, f64) {
+        match self {
+            Self::Perplexity | Self::Distance => (0.0, f64::INFINITY),
+            Self::Cosine | Self::CosineOfOthers | Self::Pearson | Self::Spearman => (-1.0, 1.0),
+            _ => (0.0, 100.0),
+        }
+    }
+
+    /// Whether a value of one less a value of the other means something.
+    pub fn compares_with(self, other: Self) -> bool {
+        let cosines = [Self::Cosine, Self::CosineOfOthers];
+        self == other || (cosines.contains(&self) && cosines.contains(&other))
+    }
+
+    /// Decimals in print.
+    pub fn decimals(self) -> usize {
+        match self {
+            Self::Distance
+            | Self::Cosine
+            | Self::CosineOfOthers
+            | Self::Pearson
+            | Self::Spearman => 3,
+            _ => 1,
         }
     }
 
@@ -117,17 +171,23 @@ impl Metric {
             Self::MacroF1 => "macro F1",
             Self::Bleu => "BLEU",
             Self::Chrf => "chrF",
+            Self::Perplexity => "perplexity",
+            Self::Cosine => "cosine",
+            Self::Distance => "Euclidean distance",
+            Self::CosineOfOthers => "cosine with other words' translations",
+            Self::Pearson => "Pearson's correlation",
+            Self::Spearman => "Spearman's correlation",
         }
     }
 
-    /// Percent 0-100; zero when there are no examples, and for metrics of translations.
+    /// Percent 0-100; zero when there are no examples, and for metrics of something else.
     pub fn percent(self, confusion: &Confusion) -> f64 {
         match self {
             Self::Accuracy => accuracy::percent(confusion),
             Self::MacroPrecision => macro_precision::percent(confusion),
             Self::MacroRecall => macro_recall::percent(confusion),
             Self::MacroF1 => macro_f1::percent(confusion),
-            Self::Bleu | Self::Chrf => 0.0,
+            _ => 0.0,
         }
     }
 }

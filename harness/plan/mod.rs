@@ -70,6 +70,7 @@ pub struct Plan {
     pub runs: Vec<Run>,
     pub pretrainings: Vec<Pretraining>,
     pub translation_runs: Vec<TranslationRun>,
+    pub measurement_runs: Vec<MeasurementRun>,
     /// Of the text baselines.
     pub baselines: Option<Fingerprint>,
     /// Sources of data by name, with the files that were hashed.
@@ -135,6 +136,16 @@ pub struct OwnTranslator {
     pub training: Fingerprint,
     /// With the counts of sentence pairs that did not choose the model, where the study has some.
     pub evaluation: Option<Fingerprint>,
+}
+
+/// What one pretrained model was measured on as it is.
+#[derive(Debug, Clone)]
+pub struct MeasurementRun {
+    pub variant: String,
+    pub seed: u64,
+    /// The stage that measures.
+    pub what: String,
+    pub job: Fingerprint,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -79,6 +79,7 @@ fn source_differences(folder: &Path, results: &Results, run: &str) -> Result<Vec
         &results.manifest,
         &results.predictions,
         &results.translations,
+        &results.measurements,
     );
     let mut stale = Vec::new();
     let mut push = |file: &str, difference: Option<String>| {

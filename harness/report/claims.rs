@@ -12,13 +12,14 @@ use std::fmt::Write as _;
 use anyhow::{Result, anyhow};
 use serde::Serialize;
 
+use crate::metrics::Items;
 use crate::metrics::intervals::{LEVEL, holm};
 use crate::report::ReportInput;
 use crate::report::format;
 use crate::report::manifest::{Manifest, Scale};
 use crate::report::summary::{Estimate, IntervalKind, Query, Summary};
 use crate::spec::claims::{Claim, ClaimForm, Measured, Place};
-use crate::spec::{TRANSLATION_TASK, VALIDATION_BLEU};
+use crate::spec::{LAST_UPDATE, VALIDATION_BLEU};
 
 /// What the interval says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -125,6 +126,8 @@ pub fn gates(judgements: &[Judgement]) -> Vec<GateResult> {
 enum Test {
     /// The quantity exceeds the bound.
     Exceeds(f64),
+    /// The quantity falls short of the bound.
+    FallsShort(f64),
     /// The quantity is within a tolerance of the centre.
     Near { centre: f64, tolerance: f64 },
 }
@@ -134,6 +137,7 @@ impl Test {
     fn side(&self, value: f64) -> (Verdict, f64) {
         let beyond = match *self {
             Self::Exceeds(bound) => value - bound,
+            Self::FallsShort(bound) => bound - value,
             Self::Near { centre, tolerance } => tolerance - (value - centre).abs(),
         };
         let verdict = match beyond {
@@ -171,6 +175,7 @@ fn measure(
         })?;
 
     let mut note = None;
+    let metric = form.place().metric;
     let (estimate, test, measured, bound) = match &form {
         ClaimForm::Higher { first, second, by } => {
             let estimate =
@@ -179,7 +184,18 @@ fn measure(
                 estimate,
                 Test::Exceeds(*by),
                 difference_words(first, second),
-                format!("> {}", format::fixed(*by)),
+                format!("> {}", format::number(*by, metric)),
+            )
+        }
+        ClaimForm::Lower { first, second, by } => {
+            let estimate =
+                summary.difference(&query(first, &selection), &query(second, &selection));
+            let bound = format::number(-*by, metric).replace('-', "−");
+            (
+                estimate,
+                Test::FallsShort(-*by),
+                difference_words(first, second),
+                format!("< {bound}"),
             )
         }
         ClaimForm::AtLeast {
@@ -187,7 +203,7 @@ fn measure(
             threshold,
         } => {
             let estimate = summary.estimate(&query(measured, &selection));
-            let bound = format!("> {}", format::fixed(*threshold));
+            let bound = format!("> {}", format::number(*threshold, metric));
             (estimate, Test::Exceeds(*threshold), words(measured), bound)
         }
         ClaimForm::Within {
@@ -213,7 +229,7 @@ fn measure(
                 verified: anchor.verified,
                 paper: anchor.paper.clone(),
             });
-            let bound = format!("{} ± {}", anchor.printed, format::fixed(*within));
+            let bound = format!("{} ± {}", anchor.printed, format::number(*within, metric));
             let test = Test::Near {
                 centre,
                 tolerance: *within,
@@ -233,7 +249,7 @@ fn measure(
     let judgement = Judgement {
         says: claim.says.clone(),
         measured,
-        is_difference: matches!(form, ClaimForm::Higher { .. }),
+        is_difference: matches!(form, ClaimForm::Higher { .. } | ClaimForm::Lower { .. }),
         bound,
         family: format!("{}, {selection}", claim.family(&form)),
         these_seeds: estimate
@@ -370,15 +386,15 @@ pub fn measured_value(judgement: &Judgement) -> String {
     let is_difference = judgement.is_difference;
     let number = |value| {
         if is_difference {
-            format::signed(value)
+            format::signed(value, estimate.metric)
         } else {
-            format::fixed(value)
+            format::number(value, estimate.metric)
         }
     };
     let mean = if is_difference {
         number(estimate.mean)
     } else {
-        format::percent(estimate)
+        format::mean(estimate)
     };
     format!(
         "{mean} [{}, {}]",
@@ -420,24 +436,13 @@ pub fn markdown(judgements: &[Judgement], input: &ReportInput) -> String {
             if judgement.gate { "yes" } else { "" },
         );
     }
-    let (values, drawn, paired) = match translates_only(manifest) {
-        true => (
-            "Values and differences are points of the metric, 0 to 100. ",
-            "sentences",
-            "seed, sentence and direction",
-        ),
-        false => (
-            "Values and differences are in percent of the metric. ",
-            "premises are drawn whole",
-            "seed, premise and language",
-        ),
-    };
-    text.push('\n');
-    text.push_str(values);
-    text.push_str(&interval_note(judgements, drawn));
+    let words = evidence_words(manifest);
+    text.push_str(&format!("\nValues and differences are {}. ", words.values));
+    text.push_str(&interval_note(judgements, words.drawn));
     text.push_str(&format!(
-        " Differences are paired by {paired}. A verdict is decided by the p-value after Holm's \
-         adjustment within its family; *by itself* is the verdict without it.\n"
+        " Differences are paired by {}. A verdict is decided by the p-value after Holm's \
+         adjustment within its family; *by itself* is the verdict without it.\n",
+        words.paired
     ));
     for note in notes(judgements, input) {
         let _ = writeln!(text, "\n{note}");
@@ -445,10 +450,42 @@ pub fn markdown(judgements: &[Judgement], input: &ReportInput) -> String {
     text
 }
 
-/// Whether nothing is classified.
-pub fn translates_only(manifest: &Manifest) -> bool {
+/// How prose speaks of a study's values, of what its test items are, and of how differences are paired.
+pub struct EvidenceWords {
+    pub values: &'static str,
+    pub drawn: &'static str,
+    pub paired: &'static str,
+}
+
+/// Of a study with classes those of classes, whatever else it has.
+pub fn evidence_words(manifest: &Manifest) -> EvidenceWords {
+    let has = |items: Items| {
+        let mut evaluations = manifest.evaluations.iter();
+        evaluations.any(|evaluation| Items::of(&evaluation.task) == items)
+    };
+    match (classifies(manifest), has(Items::Measurements)) {
+        (true, _) => EvidenceWords {
+            values: "in percent of the metric",
+            drawn: "premises are drawn whole",
+            paired: "seed, premise and language",
+        },
+        (false, true) => EvidenceWords {
+            values: "in the metric's own unit",
+            drawn: "sentences or pairs of words",
+            paired: "seed, item and language",
+        },
+        (false, false) => EvidenceWords {
+            values: "points of the metric, 0 to 100",
+            drawn: "sentences",
+            paired: "seed, sentence and direction",
+        },
+    }
+}
+
+/// Whether something is classified.
+pub fn classifies(manifest: &Manifest) -> bool {
     let mut evaluations = manifest.evaluations.iter();
-    evaluations.all(|evaluation| evaluation.task == TRANSLATION_TASK)
+    evaluations.any(|evaluation| Items::of(&evaluation.task) == Items::Classes)
 }
 
 fn interval_note(judgements: &[Judgement], drawn: &str) -> String {
@@ -491,7 +528,7 @@ pub fn notes(judgements: &[Judgement], input: &ReportInput) -> Vec<String> {
                 judgement.says
             ));
         }
-        if !["source_dev", VALIDATION_BLEU].contains(&judgement.selection.as_str()) {
+        if !["source_dev", VALIDATION_BLEU, LAST_UPDATE].contains(&judgement.selection.as_str()) {
             notes.push(format!(
                 "- \"{}\" selects on {}.",
                 judgement.says,

@@ -1,17 +1,19 @@
-//! The counts of one cell by cluster (premise or sentence), whatever is counted.
+//! The counts of one cell by cluster (premise, sentence or pair of words), whatever is counted.
 
 use std::collections::BTreeMap;
 
 use crate::metrics::bleu::Smoothing;
 use crate::metrics::intervals::{self, Score};
-use crate::metrics::{Confusion, Metric, TranslationCounts};
+use crate::metrics::{Confusion, Measurement, Metric, Moments, TranslationCounts, ranked};
 use crate::report::scores::ItemPrediction;
 
-/// Sorted by premise, or by sentence.
+/// Sorted by premise, sentence or pair.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Clusters {
     Classes(Vec<(u32, Confusion)>),
     Translations(Vec<(u32, TranslationCounts)>, Smoothing),
+    /// An item each; those of a cluster stand together.
+    Measurements(Vec<(u32, Measurement)>),
 }
 
 impl Clusters {
@@ -34,6 +36,12 @@ impl Clusters {
         )
     }
 
+    pub fn of_measurements(items: &[(u32, Measurement)]) -> Self {
+        let mut items = items.to_vec();
+        items.sort_by_key(|(cluster, _)| *cluster);
+        Self::Measurements(items)
+    }
+
     /// The score of all clusters; 0 where the metric is of something else than is counted.
     pub fn score(&self, metric: Metric) -> Score {
         match self {
@@ -43,6 +51,19 @@ impl Clusters {
                     |counts: &TranslationCounts| counts.percent(metric, *smoothing).unwrap_or(0.0);
                 intervals::score_of(clusters, percent)
             }
+            Self::Measurements(items) => {
+                // Ranks are those of all items, also where one is left out.
+                let ranked = (metric == Metric::Spearman).then(|| ranked(items));
+                let items = ranked.as_ref().unwrap_or(items);
+                let mut clusters: Vec<(u32, Moments)> = Vec::new();
+                for (number, item) in items {
+                    match clusters.last_mut().filter(|(last, _)| last == number) {
+                        Some((_, sums)) => *sums += &item.into(),
+                        None => clusters.push((*number, item.into())),
+                    }
+                }
+                intervals::score_of(&clusters, |sums| sums.value(metric).unwrap_or(0.0))
+            }
         }
     }
 
@@ -51,6 +72,11 @@ impl Clusters {
         match self {
             Self::Classes(clusters) => clusters.iter().map(|(number, _)| *number).collect(),
             Self::Translations(clusters, _) => clusters.iter().map(|(number, _)| *number).collect(),
+            Self::Measurements(items) => {
+                let mut numbers: Vec<u32> = items.iter().map(|(number, _)| *number).collect();
+                numbers.dedup();
+                numbers
+            }
         }
     }
 
@@ -73,6 +99,13 @@ impl Clusters {
                     .collect(),
                 *smoothing,
             ),
+            Self::Measurements(items) => Self::Measurements(
+                items
+                    .iter()
+                    .filter(|(number, _)| keep(number))
+                    .copied()
+                    .collect(),
+            ),
         }
     }
 
@@ -81,6 +114,7 @@ impl Clusters {
         match self {
             Self::Classes(_) => self.confusion().map_or(0, |counts| counts.total() as usize),
             Self::Translations(clusters, _) => clusters.len(),
+            Self::Measurements(items) => items.len(),
         }
     }
 

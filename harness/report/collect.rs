@@ -10,6 +10,7 @@ use super::manifest::{
     Baseline, Configuration, Evaluation, FileHash, Languages, Manifest, Paper, Provenance,
     RunStatus, Seeds, Source, StageCost, StatusKind, TranslationScores, Variant,
 };
+use super::measurements::CellMeasurements;
 use super::results::Results;
 use super::scores::{Cell, CellPredictions, CurvePoint, CurveStage, ItemPrediction};
 use super::translations::CellTranslations;
@@ -18,12 +19,14 @@ use crate::language;
 use crate::metrics::TranslationCounts;
 use crate::metrics::bleu::{self, BleuCounts};
 use crate::metrics::chrf::{self, ChrfVariant};
-use crate::plan::{self, DataFile, OwnTranslator, Plan, Run, TranslationRun, Translator};
+use crate::plan::{
+    self, DataFile, MeasurementRun, OwnTranslator, Plan, Run, TranslationRun, Translator,
+};
 use crate::spec::settings::Scale;
-use crate::spec::{Study, TRANSLATION_TASK, VALIDATION_BLEU, evaluations, selections};
+use crate::spec::{LAST_UPDATE, Study, TRANSLATION_TASK, VALIDATION_BLEU, evaluations, selections};
 use crate::stages::finetune::DevScores;
 use crate::stages::metrics::{self, Metrics};
-use crate::stages::{baselines, evaluate, translate};
+use crate::stages::{baselines, evaluate, measured, translate};
 use crate::store::{Artifact, Store};
 
 /// What everything that decides scores has for a fingerprint: names of variants and the settings behind them.
@@ -82,11 +85,15 @@ pub fn collect(study: &Study, plan: &Plan, store: &Store, threads: usize) -> Res
     for run in &plan.translation_runs {
         gathered.translation_run(run, store)?;
     }
+    for run in &plan.measurement_runs {
+        gathered.measurement_run(run, store)?;
+    }
     let manifest = manifest(study, plan, store, threads, &mut gathered)?;
     Ok(Results::new(
         manifest,
         gathered.predictions,
         gathered.translations,
+        gathered.measurements,
         gathered.curves,
     ))
 }
@@ -95,6 +102,7 @@ pub fn collect(study: &Study, plan: &Plan, store: &Store, threads: usize) -> Res
 struct Gathered {
     predictions: Vec<CellPredictions>,
     translations: Vec<CellTranslations>,
+    measurements: Vec<CellMeasurements>,
     /// Direction -> BLEU counts of the source as its own translation.
     copies: BTreeMap<String, BleuCounts>,
     curves: Vec<CurvePoint>,
@@ -306,6 +314,39 @@ impl Gathered {
                     .collect(),
             });
         }
+        Ok(())
+    }
+
+    fn measurement_run(&mut self, run: &MeasurementRun, store: &Store) -> Result<()> {
+        let artifact = match store.find(&run.job)? {
+            Some(artifact) if !artifact.record.diverged() => artifact,
+            _ => {
+                let detail = "not run yet, or its job failed".to_owned();
+                let what = run.what.replace('_', " ");
+                self.status(
+                    &run.variant,
+                    run.seed,
+                    None,
+                    &what,
+                    StatusKind::Missing,
+                    detail,
+                );
+                return Ok(());
+            }
+        };
+        let sets = measured::read(&artifact.folder)?.into_iter();
+        self.measurements.extend(sets.map(|set| CellMeasurements {
+            cell: Cell {
+                variant: run.variant.clone(),
+                pretrain_seed: run.seed,
+                finetune_seed: 0,
+                task: set.task,
+                regime: set.regime,
+                language: set.language,
+                selection: LAST_UPDATE.to_owned(),
+            },
+            items: set.items,
+        }));
         Ok(())
     }
 

@@ -7,9 +7,9 @@ use serde::Serialize;
 use super::results::Results;
 use super::scores::CellPredictions;
 use super::summary::{Estimate, Query, Summary};
-use crate::metrics::Metric;
 use crate::metrics::chrf::ORDERS;
 use crate::metrics::intervals::SEEDS_FOR_AN_INTERVAL;
+use crate::metrics::{Measurement, Metric};
 
 /// Cells of two results.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -25,7 +25,7 @@ pub struct Comparison {
     pub other_test_set: usize,
 }
 
-/// One cell, accuracy in percent, `first` less `second`.
+/// One cell, `first` less `second` in the unit of its task's metric.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CellDifference {
     pub variant: String,
@@ -44,7 +44,7 @@ pub struct CellDifference {
     pub these_seeds: bool,
 }
 
-/// Accuracy in every cell (variant, task, regime, language, selection), paired by seed and premise.
+/// The task's metric in every cell (variant, task, regime, language, selection), paired by seed and test item.
 pub fn compare(first: &Results, second: &Results) -> Comparison {
     let (ours, theirs) = (Summary::new(first), Summary::new(second));
     let mut comparison = Comparison {
@@ -62,7 +62,10 @@ pub fn compare(first: &Results, second: &Results) -> Comparison {
         let set = (query.task, query.language);
         let other_items = match (our_sets.get(&set), their_sets.get(&set)) {
             (Some(one), Some(two)) => !same_items(one, two),
-            _ => !same_references(first, second, query.language),
+            _ => {
+                !same_references(first, second, query.language)
+                    || !same_measured(first, second, &query)
+            }
         };
         if other_items {
             comparison.other_test_set += 1;
@@ -128,6 +131,31 @@ fn same_references(one: &Results, two: &Results, direction: &str) -> bool {
     };
     match (references(one), references(two)) {
         (Some(ours), Some(theirs)) => signature(one) == signature(two) && ours == theirs,
+        _ => true,
+    }
+}
+
+/// Whether two results measured pretrained models on the same items, as far as numbers that no model decides tell.
+fn same_measured(one: &Results, two: &Results, query: &Query) -> bool {
+    let items = |results: &Results| -> Option<Vec<u64>> {
+        let mut cells = results.measurements.iter();
+        let cell = cells.find(|one| {
+            let cell = &one.cell;
+            (
+                cell.task.as_str(),
+                cell.regime.as_str(),
+                cell.language.as_str(),
+            ) == (query.task, query.regime, query.language)
+        })?;
+        let given = cell.items.iter().map(|(_, item)| match item {
+            Measurement::Text { units, .. } => *units,
+            Measurement::Pair { .. } => 0,
+            Measurement::Rated { rating, .. } => rating.to_bits(),
+        });
+        Some(given.collect())
+    };
+    match (items(one), items(two)) {
+        (Some(ours), Some(theirs)) => ours == theirs,
         _ => true,
     }
 }

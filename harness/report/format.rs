@@ -1,17 +1,18 @@
 //! Numbers and text as every report prints them. Nothing here depends on clock, path, host or locale.
 
+use crate::metrics::Metric;
 use crate::report::manifest::Manifest;
 use crate::report::summary::Estimate;
-use crate::spec::VALIDATION_BLEU;
+use crate::spec::{LAST_UPDATE, VALIDATION_BLEU};
 
 /// What stands where there is nothing: an en dash.
 pub const DASH: &str = "–";
 
-/// With one decimal, rounded half up from whole numbers where the estimate comes from counts.
-pub fn percent(estimate: &Estimate) -> String {
+/// The mean with the decimals of its metric, rounded half up from whole numbers where it comes from counts.
+pub fn mean(estimate: &Estimate) -> String {
     match estimate.counts {
         Some((correct, answers)) if answers > 0 => ratio_percent(correct, answers),
-        _ => fixed(estimate.mean),
+        _ => number(estimate.mean, estimate.metric),
     }
 }
 
@@ -24,27 +25,43 @@ pub fn ratio_percent(correct: u64, answers: u64) -> String {
 
 /// With one decimal; never `-0.0`.
 pub fn fixed(value: f64) -> String {
-    let text = format!("{value:.1}");
-    if text == "-0.0" {
-        "0.0".to_owned()
-    } else {
-        text
+    rounded(value, 1)
+}
+
+/// With the decimals of a metric; never `-0.0`.
+pub fn number(value: f64, metric: Metric) -> String {
+    rounded(value, metric.decimals())
+}
+
+fn rounded(value: f64, decimals: usize) -> String {
+    if value.is_infinite() {
+        return if value > 0.0 { "∞" } else { "-∞" }.to_owned();
+    }
+    let text = format!("{value:.decimals$}");
+    match text.strip_prefix('-') {
+        Some(positive) if positive.bytes().all(|digit| b"0.".contains(&digit)) => {
+            positive.to_owned()
+        }
+        _ => text,
     }
 }
 
-/// As [`fixed`], with its sign.
-pub fn signed(value: f64) -> String {
-    let text = fixed(value);
-    if text.starts_with('-') || text == "0.0" {
+/// As [`number`], with its sign.
+pub fn signed(value: f64, metric: Metric) -> String {
+    let text = number(value, metric);
+    if text.starts_with('-') {
         text.replace('-', "−")
+    } else if text.bytes().all(|digit| b"0.".contains(&digit)) {
+        text
     } else {
         format!("+{text}")
     }
 }
 
-/// The larger half of the interval, with one decimal: `1.4` of 71.5 ± 1.4.
+/// The larger half of the interval: `1.4` of 71.5 ± 1.4.
 pub fn half_width(estimate: &Estimate) -> String {
-    fixed((estimate.mean - estimate.low).max(estimate.high - estimate.mean))
+    let half = (estimate.mean - estimate.low).max(estimate.high - estimate.mean);
+    number(half, estimate.metric)
 }
 
 /// `0.012`, `< 0.001`.
@@ -67,6 +84,7 @@ pub fn selection(rule: &str) -> String {
         "target_dev" => "target_dev (uses target labels)".to_owned(),
         "mean_dev" => "mean_dev (uses target labels)".to_owned(),
         VALIDATION_BLEU => "BLEU on held-out pairs".to_owned(),
+        LAST_UPDATE => "nothing: the model after its last update".to_owned(),
         _ => rule.to_owned(),
     }
 }

@@ -28,12 +28,16 @@ pub fn page(
     let mut claim_notes = Vec::new();
     if judgements.iter().any(|judgement| judgement.these_seeds) {
         claim_notes.push(
-            match claims::translates_only(manifest) {
-                true => {
+            match (claims::classifies(manifest), manifest.translation_scores.is_some()) {
+                (false, true) => {
                     "“These seeds”: with fewer than three seeds an interval covers other test sentences and not other \
                      seeds; then every seed must agree."
                 }
-                false => {
+                (false, false) => {
+                    "“These seeds”: with fewer than three seeds an interval covers other test items and not other \
+                     seeds; then every seed must agree."
+                }
+                (true, _) => {
                     "“These seeds”: with fewer than three seeds an interval covers other test items, drawn by whole premises, \
                      and not other seeds; then every seed must agree."
                 }
@@ -45,7 +49,9 @@ pub fn page(
         claim_notes.push(note.trim_start_matches("- ").replace('`', ""));
     }
     let content = json!({
-        "classifies": !claims::translates_only(manifest),
+        "classifies": claims::classifies(manifest),
+        "values": claims::evidence_words(manifest).values,
+        "paired": claims::evidence_words(manifest).paired,
         "title": manifest.title,
         "study": manifest.study,
         "profile": manifest.profile,
@@ -135,7 +141,7 @@ fn sections(judgements: &[Judgement], tables: &[Layout], manifest: &Manifest) ->
         (
             "configurations",
             "Configurations",
-            !claims::translates_only(manifest),
+            claims::classifies(manifest),
         ),
         ("baselines", "Baselines", !manifest.baselines.is_empty()),
         ("data", "Data", true),
@@ -175,12 +181,14 @@ fn claim(judgement: &Judgement) -> Value {
     let (value, interval) = match &judgement.estimate {
         None => (format::DASH.to_owned(), None),
         Some(estimate) => {
-            let (mean, number): (String, fn(f64) -> String) = if judgement.is_difference {
-                (format::signed(estimate.mean), format::signed)
+            let metric = estimate.metric;
+            let (mean, number): (String, fn(f64, Metric) -> String) = if judgement.is_difference {
+                (format::signed(estimate.mean, metric), format::signed)
             } else {
-                (format::percent(estimate), format::fixed)
+                (format::mean(estimate), format::number)
             };
-            let interval = format!("[{}, {}]", number(estimate.low), number(estimate.high));
+            let (low, high) = (estimate.low, estimate.high);
+            let interval = format!("[{}, {}]", number(low, metric), number(high, metric));
             (mean, Some(interval))
         }
     };
@@ -266,23 +274,24 @@ fn run(manifest: &Manifest, input: &ReportInput) -> Vec<Value> {
             }
         })
         .collect();
-    let classifies = !claims::translates_only(manifest);
+    let classifies = claims::classifies(manifest);
     let translates = manifest.translation_scores.is_some();
     let mut facts = vec![
         fact("source language", named(&languages.source)),
         fact("target languages", join(&languages.targets)),
         fact("variants", variants.join(", ")),
         fact("seeds of pretraining", numbers(&manifest.seeds.pretrain)),
-        fact(
-            match (translates, classifies) {
-                (true, true) => "seeds of fine-tuning and translation",
-                (true, false) => "seeds of translation",
-                (false, _) => "seeds of fine-tuning",
-            },
-            numbers(&manifest.seeds.finetune),
-        ),
-        fact("seed of the data", manifest.seeds.data.to_string()),
     ];
+    let trained = match (translates, classifies) {
+        (true, true) => Some("seeds of fine-tuning and translation"),
+        (true, false) => Some("seeds of translation"),
+        (false, true) => Some("seeds of fine-tuning"),
+        (false, false) => None,
+    };
+    if let Some(name) = trained {
+        facts.push(fact(name, numbers(&manifest.seeds.finetune)));
+    }
+    facts.push(fact("seed of the data", manifest.seeds.data.to_string()));
     for evaluation in &manifest.evaluations {
         let regime = match input.labels.get(&evaluation.regime) {
             Some(label) => label.clone(),

@@ -11,6 +11,7 @@ pub mod compare;
 pub mod format;
 pub mod html;
 pub mod manifest;
+pub mod measurements;
 pub mod notebook;
 pub mod plots;
 pub mod results;
@@ -106,7 +107,8 @@ pub fn write_whole<'a>(
                     .with_context(|| format!("cannot create {}", parent.display()))?;
             }
             let mut beside = path.clone().into_os_string();
-            beside.push(".new");
+            // Another run of the study may be writing the same.
+            beside.push(format!(".{}.new", std::process::id()));
             written.push((PathBuf::from(beside), path));
             let (beside, path) = &written[written.len() - 1];
             std::fs::write(beside, bytes).with_context(|| {

@@ -3,8 +3,8 @@
 //! Notebook format 4.5 without stored outputs. It reads the results folder by its relative path and needs `polars`,
 //! `numpy` and `matplotlib`, nothing of this program.
 
-use super::manifest::{Evaluation, Manifest};
-use crate::spec::TRANSLATION_TASK;
+use super::manifest::Manifest;
+use crate::metrics::Items;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
@@ -26,8 +26,11 @@ pub fn notebook(manifest: &Manifest) -> Result<String> {
         manifest.title, manifest.study, manifest.profile
     );
     let mut cells = vec![markdown("about", &about), code("setup", &setup)];
-    let translates = |evaluation: &Evaluation| evaluation.task == TRANSLATION_TASK;
-    if !manifest.evaluations.iter().all(translates) {
+    let has = |items: Items| {
+        let mut evaluations = manifest.evaluations.iter();
+        evaluations.any(|evaluation| Items::of(&evaluation.task) == items)
+    };
+    if has(Items::Classes) {
         cells.extend([
             markdown(
                 "table-text",
@@ -49,7 +52,16 @@ pub fn notebook(manifest: &Manifest) -> Result<String> {
             code("regimes", include_str!("templates/regimes.py")),
         ]);
     }
-    if manifest.evaluations.iter().any(translates) {
+    if has(Items::Measurements) {
+        cells.extend([
+            markdown(
+                "measurements-text",
+                "What pretrained models score as they are, by task, regime, metric, variant and language, one mark per seed.",
+            ),
+            code("measurements", include_str!("templates/measurements.py")),
+        ]);
+    }
+    if has(Items::Translations) {
         cells.extend([
             markdown(
                 "translation-text",

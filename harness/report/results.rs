@@ -13,6 +13,7 @@ use polars::prelude::{
 
 use crate::metrics::CLASSES;
 use crate::report::manifest::Manifest;
+use crate::report::measurements::{self, CellMeasurements, MEASUREMENTS};
 use crate::report::scores::{
     Cell, CellPredictions, CurvePoint, ItemPrediction, ScoreRow, score_rows,
 };
@@ -33,6 +34,8 @@ pub struct Results {
     pub predictions: Vec<CellPredictions>,
     /// Sorted by cell.
     pub translations: Vec<CellTranslations>,
+    /// Sorted by cell.
+    pub measurements: Vec<CellMeasurements>,
     /// Computed from the predictions by [`score_rows`].
     pub scores: Vec<ScoreRow>,
     /// Sorted by variant, seeds, stage, series, updates.
@@ -45,10 +48,12 @@ impl Results {
         manifest: Manifest,
         mut predictions: Vec<CellPredictions>,
         mut translations: Vec<CellTranslations>,
+        mut measurements: Vec<CellMeasurements>,
         mut curves: Vec<CurvePoint>,
     ) -> Self {
         predictions.sort_by(|a, b| a.cell.cmp(&b.cell));
         translations.sort_by(|a, b| a.cell.cmp(&b.cell));
+        measurements.sort_by(|a, b| a.cell.cmp(&b.cell));
         let order = |point: &CurvePoint| {
             let run = (
                 point.variant.clone(),
@@ -58,11 +63,12 @@ impl Results {
             (run, point.stage, point.series.clone(), point.updates)
         };
         curves.sort_by_cached_key(order);
-        let scores = score_rows(&manifest, &predictions, &translations);
+        let scores = score_rows(&manifest, &predictions, &translations, &measurements);
         Self {
             manifest,
             predictions,
             translations,
+            measurements,
             scores,
             curves,
         }
@@ -82,6 +88,7 @@ impl Results {
             manifest,
             predictions: read_predictions(&folder.join(PREDICTIONS))?,
             translations: translations::read(folder)?,
+            measurements: measurements::read(folder)?,
             scores: read_csv(folder, SCORES)?,
             curves: read_csv(folder, CURVES)?,
         })
@@ -106,24 +113,33 @@ impl Results {
                     .context("cannot encode the predictions")?,
             ),
         ];
-        if !self.translations.is_empty() {
-            let frame = parquet(translations::frame(&self.translations));
-            files.push((
-                TRANSLATIONS,
-                frame.context("cannot encode the translations")?,
-            ));
+        let mut absent = Vec::new();
+        match self.translations.is_empty() {
+            true => absent.push(TRANSLATIONS),
+            false => {
+                let frame = parquet(translations::frame(&self.translations));
+                let bytes = frame.context("cannot encode the translations")?;
+                files.push((TRANSLATIONS, bytes));
+            }
+        }
+        match self.measurements.is_empty() {
+            true => absent.push(MEASUREMENTS),
+            false => {
+                let frame = parquet(measurements::frame(&self.measurements));
+                let bytes = frame.context("cannot encode the measurements")?;
+                files.push((MEASUREMENTS, bytes));
+            }
         }
         write_whole(
             folder,
             files.iter().map(|(name, bytes)| (*name, bytes.as_slice())),
         )?;
-        if self.translations.is_empty() {
+        for name in absent {
             // Those of an earlier run would be read beside what was written now.
-            match std::fs::remove_file(folder.join(TRANSLATIONS)) {
+            match std::fs::remove_file(folder.join(name)) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(error).with_context(|| {
-                        format!("cannot remove {}", folder.join(TRANSLATIONS).display())
-                    });
+                    return Err(error)
+                        .with_context(|| format!("cannot remove {}", folder.join(name).display()));
                 }
                 _ => {}
             }

@@ -5,7 +5,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::{Confusion, Metric, TranslationCounts};
+use crate::report::clusters::Clusters;
 use crate::report::manifest::Manifest;
+use crate::report::measurements::CellMeasurements;
 use crate::report::translations::CellTranslations;
 
 /// Which model was scored on what. Sorted by its fields in this order wherever cells are written.
@@ -13,14 +15,18 @@ use crate::report::translations::CellTranslations;
 pub struct Cell {
     pub variant: String,
     pub pretrain_seed: u64,
+    /// 0 where a pretrained model is measured as it is.
     pub finetune_seed: u64,
-    /// `xnli`, `xnli_mixed` when premise and hypothesis are in different languages, or `translation`.
+    /// `xnli`, `xnli_mixed` when premise and hypothesis are in different languages, `translation`, `language_modelling`,
+    /// `word_translation` or `word_similarity`.
     pub task: String,
-    /// `zero_shot`, `translate_train`, `translate_train_all` or `translate_test`; of translation the search.
+    /// `zero_shot`, `translate_train`, `translate_train_all` or `translate_test`; of translation the search, of language
+    /// modelling the unit, of words where their vectors come from.
     pub regime: String,
     /// `ko`; a mixed pair is `en+ko` (premise, hypothesis), a direction `en-ko`.
     pub language: String,
-    /// The dev set that chose configuration and checkpoint: `source_dev`, `mean_dev`, `target_dev` or `validation_bleu`.
+    /// The dev set that chose configuration and checkpoint: `source_dev`, `mean_dev`, `target_dev` or `validation_bleu`; nothing
+    /// did where it is `last_update`.
     pub selection: String,
 }
 
@@ -56,7 +62,7 @@ pub struct ScoreRow {
     pub selection: String,
     /// A [`Metric`]'s name, or a count: `correct`, `confusion_<gold>_<predicted>`.
     pub metric: String,
-    /// Percent 0-100 for metrics, a whole number for counts.
+    /// In the metric's unit (percent 0-100 for most), a whole number for counts.
     pub value: f64,
     /// How many examples were scored.
     pub examples: u64,
@@ -97,12 +103,13 @@ pub struct CurvePoint {
     pub value: f64,
 }
 
-/// The scores of all cells: those of classes, then those of translations, each sorted by cell, then metric in the order of
+/// The scores of all cells: those of classes, of translations, then of measurements, each sorted by cell, then metric in the order of
 /// [`Metric::ALL`], then counts.
 pub fn score_rows(
     manifest: &Manifest,
     predictions: &[CellPredictions],
     translations: &[CellTranslations],
+    measurements: &[CellMeasurements],
 ) -> Vec<ScoreRow> {
     let mut rows = Vec::new();
     let mut push = |cell: &Cell, metric: &str, value: f64, examples: u64| {
@@ -160,6 +167,15 @@ pub fn score_rows(
             bleu.reference_length as f64,
             examples,
         );
+    }
+    let mut cells: Vec<&CellMeasurements> = measurements.iter().collect();
+    cells.sort_by(|a, b| a.cell.cmp(&b.cell));
+    for CellMeasurements { cell, items } in cells {
+        let clusters = Clusters::of_measurements(items);
+        for metric in Metric::fitting(&cell.task) {
+            let value = clusters.score(*metric).value;
+            push(cell, metric.name(), value, items.len() as u64);
+        }
     }
     rows
 }

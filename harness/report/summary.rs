@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::metrics::intervals::{self, LEVEL, Score, Spread};
-use crate::metrics::{Confusion, Metric};
+use crate::metrics::{Confusion, Items, Metric};
 use crate::report::clusters::Clusters;
 use crate::report::manifest::Manifest;
+use crate::report::measurements::CellMeasurements;
 use crate::report::results::Results;
 use crate::report::scores::{Cell, CellPredictions};
 use crate::report::translations::CellTranslations;
@@ -42,11 +43,12 @@ impl IntervalKind {
     }
 }
 
-/// A mean, or a difference of means, in percent 0-100, with its 95 % interval.
+/// A mean, or a difference of means, in the metric's unit, with its 95 % interval.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Estimate {
+    pub metric: Metric,
     pub mean: f64,
-    /// Not below 0 (a difference: -100), nor above 100.
+    /// Within the metric's range (a difference: within that of differences).
     pub low: f64,
     pub high: f64,
     pub kind: IntervalKind,
@@ -105,6 +107,9 @@ impl<'a> Summary<'a> {
         for CellTranslations { cell, sentences } in &results.translations {
             add(cell, Clusters::of_translations(sentences, smoothing));
         }
+        for CellMeasurements { cell, items } in &results.measurements {
+            add(cell, Clusters::of_measurements(items));
+        }
         Self {
             manifest: &results.manifest,
             cells,
@@ -124,7 +129,7 @@ impl<'a> Summary<'a> {
             .iter()
             .filter(|(_, seed)| seed_collapsed(seed))
             .count();
-        let mut estimate = estimate(&scores, (0.0, 100.0));
+        let mut estimate = estimate(query.metric, &scores, query.metric.range());
         estimate.asked = sample.asked;
         estimate.items = sample.items();
         estimate.collapsed = collapsed;
@@ -176,7 +181,8 @@ impl<'a> Summary<'a> {
         if scores.is_empty() {
             return None;
         }
-        let mut estimate = estimate(&scores, (-100.0, 100.0));
+        let (least, most) = first.metric.range();
+        let mut estimate = estimate(first.metric, &scores, (least - most, most - least));
         estimate.asked = left.asked.min(right.asked);
         estimate.items = left.items().min(right.items());
         estimate.collapsed = collapsed;
@@ -205,15 +211,19 @@ impl<'a> Summary<'a> {
         )
     }
 
-    /// How many seeds the study asks for.
-    pub fn asked(&self) -> usize {
-        self.units().len()
+    /// How many seeds the study asks for in a task.
+    pub fn asked(&self, task: &str) -> usize {
+        self.units(task).len()
     }
 
     /// Each seed with its runs (pretraining seed, fine-tuning seed). Pretraining seeds are the replicates and
     /// fine-tuning seeds are averaged within them; with one pretraining seed the fine-tuning seeds are the replicates.
-    fn units(&self) -> Vec<(u64, Vec<(u64, u64)>)> {
+    fn units(&self, task: &str) -> Vec<(u64, Vec<(u64, u64)>)> {
         let (pretrain, finetune) = (&self.manifest.seeds.pretrain, &self.manifest.seeds.finetune);
+        if Items::of(task) == Items::Measurements {
+            let run = |seed: &u64| (*seed, vec![(*seed, 0)]);
+            return pretrain.iter().map(run).collect();
+        }
         if pretrain.len() > 1 || finetune.len() == 1 {
             let runs = |outer: u64| finetune.iter().map(|&inner| (outer, inner)).collect();
             pretrain.iter().map(|&outer| (outer, runs(outer))).collect()
@@ -225,7 +235,7 @@ impl<'a> Summary<'a> {
 
     /// The seeds whose runs are all there, in every language.
     fn sample(&self, query: &Query, languages: &[String]) -> Option<Sample<'_>> {
-        let units = self.units();
+        let units = self.units(query.task);
         let per_language: Vec<_> = languages
             .iter()
             .map(|language| {
@@ -340,17 +350,18 @@ fn seed_collapsed(seed: &[Vec<&Clusters>]) -> bool {
     for clusters in seed.iter().flatten() {
         match clusters.confusion() {
             Some(counts) => total += &counts,
-            // A translation has no chance to be at.
+            // Only classes have a chance to be at.
             None => return false,
         }
     }
     intervals::collapsed(&seed_score(Metric::Accuracy, seed), &total)
 }
 
-fn estimate(per_seed: &[Score], (least, most): (f64, f64)) -> Estimate {
+fn estimate(metric: Metric, per_seed: &[Score], (least, most): (f64, f64)) -> Estimate {
     let (average, spread) = intervals::over_seeds(per_seed);
     let half_width = spread.half_width(1.0 - LEVEL);
     Estimate {
+        metric,
         mean: average.value,
         low: (average.value - half_width).max(least),
         high: (average.value + half_width).min(most),

@@ -3,36 +3,43 @@
 use crate::problem::Problem;
 use serde::{Deserialize, Serialize};
 
-use super::VALIDATION_BLEU;
 use super::anchors::Anchors;
 use super::nearest::nearest;
-use crate::metrics::{Metric, TRANSLATION_TASK};
+use super::{LAST_UPDATE, VALIDATION_BLEU};
+use crate::metrics::{Items, Metric, TRANSLATION_TASK};
 
-/// One claim. Exactly one of four forms:
+/// One claim. Exactly one of five forms:
 ///
 /// - `higher`, `than`, `on` (and `by`): one variant scores higher than another;
+/// - `lower`, `than`, `on` (and `by`): one variant scores lower than another, as perplexities and distances should;
 /// - `variant`, `higher_on`, `than_on` (and `by`): a variant scores higher in one place than in another;
 /// - `variant`, `on`, `anchor`, `within`: a variant's score equals a published figure up to a tolerance;
 /// - `variant`, `on`, `at_least`: a variant's score exceeds a threshold.
 ///
 /// Places are `task/regime/language`, where the language may be `mean` (all languages of the regime, as the papers'
 /// averages) or `target_mean` (without the source), with `/metric` behind unless it is accuracy. Of translation models they are
-/// `translation/search/direction`, such as `translation/beam_4/en-fr`, and the metric is BLEU unless it is `/chrf`.
+/// `translation/search/direction`, such as `translation/beam_4/en-fr`, and the metric is BLEU unless it is `/chrf`. Of pretrained
+/// models as they are: `language_modelling/token/ne` (or `word`, `character`), whose metric is perplexity;
+/// `word_translation/input_embeddings/fr` with cosine, `/distance` or `/cosine_of_others`; `word_similarity/input_embeddings/fr`
+/// with `pearson` or `/spearman`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Claim {
     /// The claim in words, as the report prints it.
     pub says: String,
-    /// The variant said to be better.
+    /// The variant said to score higher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub higher: Option<String>,
-    /// The variant said to be worse.
+    /// The variant said to score lower.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lower: Option<String>,
+    /// The other variant of `higher` or `lower`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub than: Option<String>,
     /// Where the two are compared, or where `variant` is measured: `xnli/zero_shot/mean`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on: Option<String>,
-    /// The margin that the difference must exceed, in points of the metric (percent); 0 unless given.
+    /// The margin that the difference must exceed, in the metric's unit; 0 unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<f64>,
     /// The variant that is measured.
@@ -47,10 +54,10 @@ pub struct Claim {
     /// A published figure: `xlm_table1_xnli/XLM (MLM)/zero-shot/avg`, from `experiments/anchors/xlm_table1_xnli.csv`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anchor: Option<String>,
-    /// The tolerance around `anchor`, in points of the metric.
+    /// The tolerance around `anchor`, in the metric's unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within: Option<f64>,
-    /// The threshold that the score must exceed, percent.
+    /// The threshold that the score must exceed, in the metric's unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_least: Option<f64>,
     /// The selection rule whose test scores are compared; the first of the study's rules unless given.
@@ -67,19 +74,25 @@ pub struct Claim {
 /// A claim whose fields were found to fit together.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ClaimForm {
-    /// `first` exceeds `second` by more than `by` points.
+    /// `first` exceeds `second` by more than `by`.
     Higher {
         first: Measured,
         second: Measured,
         by: f64,
     },
-    /// `measured` lies within `within` points of the anchor.
+    /// `first` falls short of `second` by more than `by`.
+    Lower {
+        first: Measured,
+        second: Measured,
+        by: f64,
+    },
+    /// `measured` lies within `within` of the anchor.
     Within {
         measured: Measured,
         anchor: String,
         within: f64,
     },
-    /// `measured` exceeds `threshold` percent.
+    /// `measured` exceeds `threshold`.
     AtLeast { measured: Measured, threshold: f64 },
 }
 
@@ -105,9 +118,14 @@ pub const MEAN: &str = "mean";
 /// Mean over the languages of a regime other than the source.
 pub const TARGET_MEAN: &str = "target_mean";
 
-/// Papers print one decimal, and differences of printed figures are off by up to this much (pitfall P31: seven deltas
-/// of "Emerging Cross-lingual Structure", Table 1).
-pub const SMALLEST_TOLERANCE: f64 = 0.1;
+/// Papers print accuracy and BLEU with one decimal, correlations with two, and differences of printed figures are off by up to
+/// the last (pitfall P31: seven deltas of "Emerging Cross-lingual Structure", Table 1).
+pub fn smallest_tolerance(metric: Metric) -> f64 {
+    match metric.decimals() {
+        1 => 0.1,
+        _ => 0.01,
+    }
+}
 
 /// What claims and tables may name.
 #[derive(Debug, Clone)]
@@ -124,6 +142,7 @@ impl Claim {
     pub fn form(&self) -> Result<ClaimForm, Problem> {
         let given = [
             ("higher", self.higher.is_some()),
+            ("lower", self.lower.is_some()),
             ("than", self.than.is_some()),
             ("on", self.on.is_some()),
             ("by", self.by.is_some()),
@@ -145,19 +164,22 @@ impl Claim {
             }),
             None => Ok(()),
         };
-        if let Some(higher) = &self.higher {
-            only(&["higher", "than", "on", "by"])?;
+        let named = [("higher", &self.higher), ("lower", &self.lower)];
+        if let Some((form, variant)) = named.into_iter().find(|(_, variant)| variant.is_some()) {
+            only(&[form, "than", "on", "by"])?;
             let place = parsed("on", required("on", &self.on)?)?;
-            return Ok(ClaimForm::Higher {
-                first: Measured {
-                    variant: higher.clone(),
-                    place: place.clone(),
-                },
-                second: Measured {
-                    variant: required("than", &self.than)?.to_owned(),
-                    place,
-                },
-                by: number("by", self.by.unwrap_or(0.0), 100.0)?,
+            let first = Measured {
+                variant: required(form, variant)?.to_owned(),
+                place: place.clone(),
+            };
+            let second = Measured {
+                variant: required("than", &self.than)?.to_owned(),
+                place,
+            };
+            let by = number("by", self.by.unwrap_or(0.0))?;
+            return Ok(match form {
+                "higher" => ClaimForm::Higher { first, second, by },
+                _ => ClaimForm::Lower { first, second, by },
             });
         }
         if let Some(higher_on) = &self.higher_on {
@@ -170,14 +192,14 @@ impl Claim {
             return Ok(ClaimForm::Higher {
                 first: measured(parsed("higher_on", higher_on)?),
                 second: measured(parsed("than_on", required("than_on", &self.than_on)?)?),
-                by: number("by", self.by.unwrap_or(0.0), 100.0)?,
+                by: number("by", self.by.unwrap_or(0.0))?,
             });
         }
         if self.anchor.is_none() && self.at_least.is_none() {
             return Err(Problem {
                 field: String::new(),
                 what: format!("the claim \"{}\" says nothing that can be measured", self.says),
-                remedy: "give `higher`, `than` and `on`; or `variant`, `higher_on` and `than_on`; or `variant`, `on`, \
+                remedy: "give `higher` or `lower`, `than` and `on`; or `variant`, `higher_on` and `than_on`; or `variant`, `on`, \
                          `anchor` and `within`; or `variant`, `on` and `at_least`"
                     .to_owned(),
             });
@@ -204,7 +226,7 @@ impl Claim {
                 let threshold = threshold.ok_or_else(|| absent("at_least"))?;
                 Ok(ClaimForm::AtLeast {
                     measured,
-                    threshold: number("at_least", threshold, 100.0)?,
+                    threshold: number("at_least", threshold)?,
                 })
             }
         }
@@ -225,16 +247,23 @@ impl Claim {
             });
         }
         match &form {
-            ClaimForm::Higher { first, second, .. } if self.higher.is_some() => {
-                problems.extend(names.variant("higher", &first.variant));
+            ClaimForm::Higher { first, second, .. } | ClaimForm::Lower { first, second, .. }
+                if self.than.is_some() =>
+            {
+                let field = if self.lower.is_some() {
+                    "lower"
+                } else {
+                    "higher"
+                };
+                problems.extend(names.variant(field, &first.variant));
                 problems.extend(names.variant("than", &second.variant));
                 problems.extend(names.place("on", &first.place));
             }
-            ClaimForm::Higher { first, second, .. } => {
+            ClaimForm::Higher { first, second, .. } | ClaimForm::Lower { first, second, .. } => {
                 problems.extend(names.variant("variant", &first.variant));
                 problems.extend(names.place("higher_on", &first.place));
                 problems.extend(names.place("than_on", &second.place));
-                if first.place.metric != second.place.metric {
+                if !first.place.metric.compares_with(second.place.metric) {
                     problems.push(Problem {
                         field: "than_on".to_owned(),
                         what: format!(
@@ -251,27 +280,34 @@ impl Claim {
                 problems.extend(names.place("on", &measured.place));
             }
         }
-        if let ClaimForm::Higher { first, second, .. } = &form
+        if let ClaimForm::Higher { first, second, .. } | ClaimForm::Lower { first, second, .. } =
+            &form
             && first == second
         {
             problems.push(Problem {
-                field: if self.higher.is_some() {
+                field: if self.than.is_some() {
                     "than"
                 } else {
                     "than_on"
                 }
                 .to_owned(),
-                what: "a score cannot be higher than itself".to_owned(),
+                what: "a score cannot be higher or lower than itself".to_owned(),
                 remedy: "compare two variants, or two places".to_owned(),
             });
         }
-        if let ClaimForm::Within { anchor, within, .. } = &form {
+        if let ClaimForm::Within {
+            anchor,
+            within,
+            measured,
+        } = &form
+        {
             problems.extend(names.anchor(anchor, self.gate));
-            if *within < SMALLEST_TOLERANCE {
+            let smallest = smallest_tolerance(measured.place.metric);
+            if *within < smallest {
                 problems.push(Problem {
                     field: "within".to_owned(),
                     what: format!("`within` is {within}, finer than published figures are printed"),
-                    remedy: format!("give at least {SMALLEST_TOLERANCE}"),
+                    remedy: format!("give at least {smallest}"),
                 });
             }
         }
@@ -298,7 +334,7 @@ impl ClaimForm {
     /// Where it is measured; of two places the first.
     pub fn place(&self) -> &Place {
         match self {
-            Self::Higher { first, .. } => &first.place,
+            Self::Higher { first, .. } | Self::Lower { first, .. } => &first.place,
             Self::Within { measured, .. } | Self::AtLeast { measured, .. } => &measured.place,
         }
     }
@@ -344,18 +380,20 @@ impl std::fmt::Display for Place {
 
 /// Whether a selection rule is one of a task.
 pub fn selects(rule: &str, task: &str) -> bool {
-    (rule == VALIDATION_BLEU) == (task == TRANSLATION_TASK)
+    match Items::of(task) {
+        Items::Translations => rule == VALIDATION_BLEU,
+        Items::Measurements => rule == LAST_UPDATE,
+        Items::Classes => rule != VALIDATION_BLEU && rule != LAST_UPDATE,
+    }
 }
 
 /// A metric that is not one of a task.
 pub(super) fn unfit(field: &str, metric: Metric, task: &str) -> Option<Problem> {
-    if metric.fits_task(task) {
+    let fitting = Metric::fitting(task);
+    if fitting.contains(&metric) {
         return None;
     }
-    let fitting = Metric::ALL
-        .into_iter()
-        .filter(|metric| metric.fits_task(task));
-    let names: Vec<&str> = fitting.map(Metric::name).collect();
+    let names: Vec<&str> = fitting.iter().map(|metric| metric.name()).collect();
     Some(Problem::new(
         field,
         format!("`{}` is no metric of the task {task}", metric.name()),
@@ -373,7 +411,7 @@ impl Names<'_> {
         )
     }
 
-    /// Fine-tuned models are chosen by dev sets, translation models by BLEU.
+    /// Fine-tuned models are chosen by dev sets, translation models by BLEU, pretrained models by nothing.
     pub(super) fn selection(&self, field: &str, task: &str, name: &str) -> Option<Problem> {
         let rules = self.selections.iter().map(String::as_str);
         let rules = rules.filter(|rule| selects(rule, task));
@@ -513,14 +551,14 @@ fn parsed(field: &str, text: &str) -> Result<Place, Problem> {
 
 fn positive(field: &str, value: f64) -> Result<f64, Problem> {
     if value > 0.0 {
-        number(field, value, 100.0)
+        number(field, value)
     } else {
         Err(out_of_range(field, value, "above 0, up to 100"))
     }
 }
 
-fn number(field: &str, value: f64, most: f64) -> Result<f64, Problem> {
-    if (0.0..=most).contains(&value) {
+fn number(field: &str, value: f64) -> Result<f64, Problem> {
+    if (0.0..=100.0).contains(&value) {
         Ok(value)
     } else {
         Err(out_of_range(field, value, "from 0 to 100"))
@@ -531,6 +569,6 @@ fn out_of_range(field: &str, value: f64, range: &str) -> Problem {
     Problem {
         field: field.to_owned(),
         what: format!("`{field}` is {value}"),
-        remedy: format!("give points of the metric, {range}"),
+        remedy: format!("give it in the metric's unit, {range}"),
     }
 }

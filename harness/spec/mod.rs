@@ -8,13 +8,16 @@ pub mod document;
 pub mod finetune;
 mod nearest;
 pub mod pretrain;
+pub mod probes;
 pub mod settings;
 pub mod tables;
 pub mod translation;
 pub mod translator;
 mod validate;
 
-pub use validate::{TRANSLATION_TASK, VALIDATION_BLEU, evaluations, regime_languages, selections};
+pub use validate::{
+    LAST_UPDATE, TRANSLATION_TASK, VALIDATION_BLEU, evaluations, regime_languages, selections,
+};
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -18,6 +18,9 @@ const MOST_UPDATES: u64 = 1_000_000_000;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PretrainSettings {
+    /// The languages whose text is read; all of the study unless given. The tokenizer is that of all in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub languages: Option<Vec<String>>,
     /// What is predicted. Several objectives take turns, an update each (XLM steps each of its tasks by itself).
     pub objectives: Vec<ObjectiveSettings>,
     /// Languages are drawn with probability proportional to (share of sentences)^exponent (XLM: 0.7). No default: the

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::data::source::{NliSource, ParallelSource, TextSource};
+use crate::data::source::{NliSource, ParallelSource, TextSource, WordSource};
 use crate::data::synthetic::FamilySettings;
 use crate::data::text::TextPipeline;
 use crate::data::tokenizer::TokenizerSettings;
@@ -13,6 +13,7 @@ use crate::model::ModelSettings;
 use crate::spec::claims::Claim;
 use crate::spec::finetune::FinetuneSettings;
 use crate::spec::pretrain::PretrainSettings;
+use crate::spec::probes::{LanguageModellingSettings, WordEmbeddingsSettings};
 use crate::spec::tables::Table;
 use crate::spec::translation::TranslationSettings;
 use crate::spec::translator::TranslatorSettings;
@@ -42,7 +43,7 @@ pub struct StudyFile {
     pub model: ModelSettings,
     /// Pretraining, or `none` for an encoder that starts at random.
     pub pretrain: Pretraining,
-    /// The task and how models are fine-tuned and selected for it. A study has this section, `translation`, or both.
+    /// The task and how models are fine-tuned and selected for it. A study has one or more of this section and the three below.
     #[serde(default)]
     #[schemars(with = "FinetuneSettings")]
     pub finetune: Option<FinetuneSettings>,
@@ -50,6 +51,14 @@ pub struct StudyFile {
     #[serde(default)]
     #[schemars(with = "TranslationSettings")]
     pub translation: Option<TranslationSettings>,
+    /// Perplexity of held-out text under the pretrained models.
+    #[serde(default)]
+    #[schemars(with = "LanguageModellingSettings")]
+    pub language_modelling: Option<LanguageModellingSettings>,
+    /// Likeness of words by the pretrained models' input embeddings.
+    #[serde(default)]
+    #[schemars(with = "WordEmbeddingsSettings")]
+    pub word_embeddings: Option<WordEmbeddingsSettings>,
     /// Seeds; every combination of a pretraining and a fine-tuning seed is run.
     pub seeds: Seeds,
     /// What is compared. Each variant says only what differs from the rest of the file: a dotted path and its new value
@@ -177,6 +186,12 @@ pub struct DataSettings {
     /// Natural language inference.
     #[serde(default)]
     pub nli: NliData,
+    /// Words of the source language with their translations, for `word_embeddings`. Those of generated languages are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dictionaries: Vec<WordSource>,
+    /// Pairs of words that people have rated, for `word_embeddings`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub word_similarity: Vec<WordSource>,
 }
 
 /// Which files hold the parts of XNLI; each list may name several files for different languages.
@@ -282,5 +297,9 @@ pub struct Settings {
     pub finetune: Option<FinetuneSettings>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub translation: Option<TranslationSettings>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language_modelling: Option<LanguageModellingSettings>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word_embeddings: Option<WordEmbeddingsSettings>,
     pub seeds: Seeds,
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::claims::{Names, unfit};
 use super::nearest::nearest;
-use crate::metrics::{Metric, TRANSLATION_TASK};
+use crate::metrics::{Items, Metric};
 use crate::problem::Problem;
 
 /// One table.
@@ -23,11 +23,12 @@ pub struct Table {
     /// The regime, for `rows: variants`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regime: Option<String>,
-    /// The selection rule whose test scores are shown, for `columns: languages`; the first of the study's rules unless
+    /// The selection rule whose test scores are shown, for `columns: languages` and `metrics`; the first of the study's rules unless
     /// given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub select: Option<String>,
-    /// The metric; accuracy unless given, of translation BLEU.
+    /// The metric; accuracy unless given, of translation BLEU, of language modelling perplexity, of words' translations the cosine,
+    /// of their similarity Pearson's correlation.
     #[serde(default)]
     pub metric: Option<Metric>,
     /// Rows of a published table to print beside ours.
@@ -56,6 +57,8 @@ pub enum TableColumns {
     Languages,
     /// One column per selection rule: the mean over languages under each.
     Selections,
+    /// One column per metric of the task: the mean over languages of each.
+    Metrics,
 }
 
 /// Rows of a published table.
@@ -112,7 +115,7 @@ impl Table {
             _ => {}
         }
         match (self.columns, &self.select) {
-            (TableColumns::Languages, Some(select)) => {
+            (TableColumns::Languages | TableColumns::Metrics, Some(select)) => {
                 problems.extend(names.selection("select", &self.task, select))
             }
             (TableColumns::Selections, Some(_)) => problems.push(problem(
@@ -122,7 +125,14 @@ impl Table {
             )),
             (_, None) => {}
         }
-        if self.task == TRANSLATION_TASK && self.paper_rows.is_some() {
+        if self.columns == TableColumns::Metrics && self.metric.is_some() {
+            problems.push(problem(
+                "metric",
+                "a table of metrics shows all of them".to_owned(),
+                "remove `metric`, or write `columns: languages`",
+            ));
+        }
+        if Items::of(&self.task) != Items::Classes && self.paper_rows.is_some() {
             problems.push(problem(
                 "paper_rows",
                 "published rows stand beside tables of accuracy only".to_owned(),
@@ -135,8 +145,8 @@ impl Table {
     }
 
     fn paper_row_problems(&self, paper_rows: &PaperRows, names: &Names) -> Vec<Problem> {
-        if self.columns == TableColumns::Selections {
-            let what = "papers print one selection rule".to_owned();
+        if self.columns != TableColumns::Languages {
+            let what = "papers print languages".to_owned();
             return vec![problem(
                 "paper_rows",
                 what,

@@ -4,6 +4,10 @@ use std::collections::BTreeSet;
 
 use crate::language;
 pub use crate::metrics::TRANSLATION_TASK;
+use crate::metrics::{LANGUAGE_MODELLING_TASK, WORD_SIMILARITY_TASK, WORD_TRANSLATION_TASK};
+use crate::objectives::causal_lm;
+use crate::probes::perplexity::Unit;
+use crate::probes::word_embeddings::INPUT_EMBEDDINGS;
 use crate::spec::claims::Names;
 use crate::spec::document::Node;
 use crate::spec::finetune::{FinetuneSchedule, FinetuneSettings, Regime, Selection};
@@ -14,6 +18,9 @@ use crate::spec::{Problem, Study, Variant, is_name};
 
 /// The rule that chooses among a translation model's validations: the best mean BLEU on held-out pairs.
 pub const VALIDATION_BLEU: &str = "validation_bleu";
+
+/// What stands for a rule where nothing chooses: pretrained models are measured after their last update.
+pub const LAST_UPDATE: &str = "last_update";
 
 /// Every problem of a study, each at the place of the value that is wrong, in the order of the file.
 pub(super) fn problems(study: &Study, base: &Node) -> Vec<Problem> {
@@ -70,6 +77,14 @@ fn evaluated_alike(study: &Study, variant: &Variant, found: &mut Vec<Problem>) {
             ours.translation.is_some() == theirs.translation.is_some(),
         ),
         (
+            "language_modelling",
+            ours.language_modelling == theirs.language_modelling,
+        ),
+        (
+            "word_embeddings",
+            ours.word_embeddings == theirs.word_embeddings,
+        ),
+        (
             "data.nli.translator",
             ours.data.nli.translator == theirs.data.nli.translator,
         ),
@@ -115,7 +130,7 @@ fn evaluated_alike(study: &Study, variant: &Variant, found: &mut Vec<Problem>) {
     }
 }
 
-/// The rules that choose models: those of fine-tuning, and [`VALIDATION_BLEU`] of translation.
+/// The rules that choose models: those of fine-tuning, [`VALIDATION_BLEU`] of translation, and [`LAST_UPDATE`].
 pub fn selections(settings: &Settings) -> Vec<String> {
     let rules = settings
         .finetune
@@ -125,7 +140,13 @@ pub fn selections(settings: &Settings) -> Vec<String> {
     let translation = settings.translation.iter();
     rules
         .chain(translation.map(|_| VALIDATION_BLEU.to_owned()))
+        .chain(is_measured(settings).then(|| LAST_UPDATE.to_owned()))
         .collect()
+}
+
+/// Whether pretrained models are measured as they are.
+fn is_measured(settings: &Settings) -> bool {
+    settings.language_modelling.is_some() || settings.word_embeddings.is_some()
 }
 
 /// The evaluations of a study: (task, regime, languages), as claims and tables may name them.
@@ -141,6 +162,29 @@ pub fn evaluations(settings: &Settings) -> Vec<(String, String, Vec<String>)> {
                 directions.clone(),
             )
         }));
+    }
+    if let Some(modelling) = &settings.language_modelling {
+        let of_unit = |unit: &Unit| {
+            let languages = modelling.languages.clone();
+            (
+                LANGUAGE_MODELLING_TASK.to_owned(),
+                unit.name().to_owned(),
+                languages,
+            )
+        };
+        evaluations.extend(modelling.units.iter().map(of_unit));
+    }
+    if let Some(words) = &settings.word_embeddings {
+        let dictionaries = words.dictionary_languages(&settings.languages.targets);
+        for (task, languages) in [
+            (WORD_TRANSLATION_TASK, dictionaries),
+            (WORD_SIMILARITY_TASK, words.similarity.as_slice()),
+        ] {
+            if !languages.is_empty() {
+                let regime = INPUT_EMBEDDINGS.to_owned();
+                evaluations.push((task.to_owned(), regime, languages.to_vec()));
+            }
+        }
     }
     let Some(finetune) = &settings.finetune else {
         return evaluations;
@@ -299,18 +343,20 @@ fn settings(settings: &Settings, document: &Node, found: &mut Vec<Problem>) {
             add("data", "translation language modelling needs sentence pairs; name them under `data.parallel`".into());
         }
     }
-    if settings.finetune.is_none() && settings.translation.is_none() {
+    if settings.finetune.is_none() && settings.translation.is_none() && !is_measured(settings) {
         add(
             "study",
-            "the study evaluates nothing; add a section `finetune` or `translation`".into(),
+            "the study evaluates nothing; add a section `finetune`, `translation`, `language_modelling` or `word_embeddings`".into(),
         );
     }
+    measured(settings, &mut add);
     if let Some(finetuning) = &settings.finetune {
         finetune(finetuning, settings, &mut add);
     }
     if let Some(translating) = &settings.translation {
         translation(translating, settings, &mut add);
     }
+    pretrained_languages(settings, &mut add);
     seeds(settings, &mut add);
 }
 
@@ -398,6 +444,8 @@ fn data(settings: &Settings, add: &mut impl FnMut(&str, String)) {
         parallel,
         parallel_test,
         nli,
+        dictionaries,
+        word_similarity,
         ..
     } = &settings.data;
     if let Some(family) = synthetic {
@@ -407,12 +455,17 @@ fn data(settings: &Settings, add: &mut impl FnMut(&str, String)) {
                 format!("{}; {}", problem.what, problem.remedy),
             );
         }
-        let others = [monolingual.len(), parallel.len(), parallel_test.len()];
+        let others = [
+            monolingual.len(),
+            parallel.len(),
+            parallel_test.len(),
+            dictionaries.len(),
+        ];
         let files = NliData {
             translator: None,
             ..nli.clone()
         };
-        if others != [0; 3] || files != NliData::default() {
+        if others != [0; 4] || files != NliData::default() {
             add("data", "a study reads synthetic languages or real text, not both; remove `synthetic` or the other sources".into());
         }
         return;
@@ -437,6 +490,14 @@ fn data(settings: &Settings, add: &mut impl FnMut(&str, String)) {
         check(format!("data.monolingual.{index}"), source.problems());
     }
     for (field, sources) in [("parallel", parallel), ("parallel_test", parallel_test)] {
+        for (index, source) in sources.iter().enumerate() {
+            check(format!("data.{field}.{index}"), source.problems());
+        }
+    }
+    for (field, sources) in [
+        ("dictionaries", dictionaries),
+        ("word_similarity", word_similarity),
+    ] {
         for (index, source) in sources.iter().enumerate() {
             check(format!("data.{field}.{index}"), source.problems());
         }
@@ -495,6 +556,107 @@ fn translation(
         add(
             "data.parallel_validation",
             "translation models are chosen on held-out pairs; keep some apart with `data.parallel_validation`".into(),
+        );
+    }
+}
+
+/// Sections that ask pretrained models as they are.
+fn measured(settings: &Settings, add: &mut impl FnMut(&str, String)) {
+    let mut sections = Vec::new();
+    if let Some(modelling) = &settings.language_modelling {
+        sections.push((
+            "language_modelling",
+            modelling.validate(&settings.languages.all()),
+        ));
+        if settings.data.monolingual_validation == 0 {
+            add(
+                "data.monolingual_validation",
+                "perplexity is that of held-out text; keep some apart with `data.monolingual_validation`".into(),
+            );
+        }
+        let objectives = settings
+            .pretrain
+            .settings()
+            .map(|pretrain| &pretrain.objectives);
+        if let Some(objectives) = objectives
+            && !objectives
+                .iter()
+                .any(|objective| objective.name() == causal_lm::NAME)
+        {
+            add(
+                "pretrain.objectives",
+                "`language_modelling` reads text from left to right, which no objective here learns; add causal_lm".into(),
+            );
+        }
+    }
+    if let Some(words) = &settings.word_embeddings {
+        let targets: Vec<&str> = settings
+            .languages
+            .targets
+            .iter()
+            .map(String::as_str)
+            .collect();
+        sections.push(("word_embeddings", words.validate(&targets)));
+    }
+    for (section, problems) in sections {
+        for problem in problems {
+            add(
+                &format!("{section}.{}", problem.field),
+                format!("{}; {}", problem.what, problem.remedy),
+            );
+        }
+        if settings.pretrain.settings().is_none() {
+            add(
+                "pretrain",
+                format!(
+                    "`{section}` measures pretrained models, and this one is not; leave the variant out"
+                ),
+            );
+        }
+    }
+}
+
+/// The languages of a pretraining that reads only some.
+fn pretrained_languages(settings: &Settings, add: &mut impl FnMut(&str, String)) {
+    let Some(pretrain) = settings.pretrain.settings() else {
+        return;
+    };
+    let Some(languages) = &pretrain.languages else {
+        return;
+    };
+    let all = settings.languages.all();
+    for (index, language) in languages.iter().enumerate() {
+        let path = format!("pretrain.languages.{index}");
+        if languages[..index].contains(language) {
+            add(
+                &path,
+                format!("language `{language}` is named twice; remove one"),
+            );
+        }
+        if !all.contains(&language.as_str()) {
+            add(
+                &path,
+                format!(
+                    "`{language}` is no language of the study, which has: {}",
+                    all.join(", ")
+                ),
+            );
+        }
+    }
+    if languages.is_empty() {
+        add(
+            "pretrain.languages",
+            "the list is empty; name a language, or leave the line out for all".into(),
+        );
+    }
+    let source = &settings.languages.source;
+    let paired = languages.len() > 1 && languages.contains(source);
+    if pretrain.uses_parallel_text() && !paired {
+        add(
+            "pretrain.languages",
+            format!(
+                "an objective reads sentence pairs, which are those of `{source}` with another; name both"
+            ),
         );
     }
 }

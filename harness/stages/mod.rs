@@ -9,6 +9,8 @@ pub mod corpus;
 pub mod divergence;
 pub mod evaluate;
 pub mod finetune;
+pub mod language_modelling;
+pub mod measured;
 pub mod metrics;
 pub mod monolingual;
 pub mod nli;
@@ -19,6 +21,8 @@ pub mod tokenizer;
 pub mod translate;
 pub mod translate_nli;
 pub mod translation;
+pub mod word_embeddings;
+pub mod word_pairs;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -53,6 +57,9 @@ pub fn run(stage: &str, settings: &Value, context: &Context) -> Result<Value> {
         translation::NAME => translation::run(&read(stage, settings)?, context),
         translate::NAME => translate::run(&read(stage, settings)?, context),
         translate_nli::NAME => translate_nli::run(&read(stage, settings)?, context),
+        language_modelling::NAME => language_modelling::run(&read(stage, settings)?, context),
+        word_pairs::NAME => word_pairs::run(&read(stage, settings)?, context),
+        word_embeddings::NAME => word_embeddings::run(&read(stage, settings)?, context),
         unknown => anyhow::bail!("no stage is named `{unknown}`"),
     }
 }

@@ -34,6 +34,9 @@ pub struct TextSource {
     /// quotes, counted from one, for tsv and csv files without a header.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub column: Option<String>,
+    /// Most sentences to take of each language; `data.monolingual_limit` unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
     /// Licence of the text, printed in the report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,
@@ -99,6 +102,31 @@ pub struct NliSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub premise_rows: Option<u32>,
     /// Licence of the data, printed in the report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
+    /// Whom to cite, printed in the report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub citation: Option<String>,
+}
+
+/// Pairs of words, one in a line: a word of the source language, one of the other, and where people have rated their likeness the
+/// rating; parted by tabs, or by white space where there are none (MUSE's dictionaries and SemEval-2017 files as MUSE has them).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WordSource {
+    /// The languages whose words beside the source language's this has; without it, all of the study.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub languages: Option<Vec<String>>,
+    /// Path of local files, such as `dict/muse/en-{language}.txt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<String>,
+    /// Files of a hub repository instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub: Option<HubSource>,
+    /// Most pairs to take of each language, drawn with the data seed; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// Licence of the words, printed in the report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,
     /// Whom to cite, printed in the report.
@@ -187,6 +215,45 @@ pub enum NliInput {
     },
     /// `nli/<split>.<language>.tsv` of the input artifact `synthesize`.
     Synthetic,
+}
+
+/// What a job reads pairs of words from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum WordInput {
+    /// The job's files `file:0`, `file:1`, ...
+    Files,
+    Hub {
+        files: HubFiles,
+    },
+    /// `dictionary/<first>-<second>.txt` of the input artifact `synthesize`, its languages in alphabetical order.
+    Synthetic,
+}
+
+impl WordSource {
+    /// Whether the source has a language.
+    pub fn covers(&self, language: &str) -> bool {
+        lists(&self.languages, language)
+    }
+
+    /// The identity of what a job for a language reads.
+    pub fn input(&self, language: &str) -> Result<WordInput> {
+        Ok(match &self.hub {
+            Some(hub) => WordInput::Hub {
+                files: hub.files_for(&Fields::from([("language", language)]))?,
+            },
+            None => WordInput::Files,
+        })
+    }
+
+    /// The local files of a language, by the names under which its job finds them; none for a hub source.
+    ///
+    /// # Errors
+    /// A language that the source does not list, a file that is not there.
+    pub fn files(&self, language: &str, root: Option<&Path>) -> Result<BTreeMap<String, PathBuf>> {
+        check_covered(&self.languages, language)?;
+        local_files(&self.files, language, root)
+    }
 }
 
 impl TextSource {

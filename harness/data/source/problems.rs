@@ -2,7 +2,9 @@
 //!
 //! Each problem is the name of a field, with dots between levels, and a message that ends in the remedy.
 
-use super::{HubSource, NliSource, ParallelSource, TextSource, format_of, origin_patterns};
+use super::{
+    HubSource, NliSource, ParallelSource, TextSource, WordSource, format_of, origin_patterns,
+};
 use crate::data::formats::NliFormat;
 use crate::data::{hub, paths};
 use crate::language;
@@ -36,6 +38,34 @@ impl TextSource {
             .as_ref()
             .is_some_and(|column| column.contains("{language}"));
         found.one_for_all(&self.files, &self.hub, &self.languages, own_column);
+        if self.limit == Some(0) {
+            found.add(
+                "limit",
+                "a limit of 0 leaves no text; choose 1 or more, or leave it out",
+            );
+        }
+        found.problems
+    }
+}
+
+impl WordSource {
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut found = Found::default();
+        found.languages(&self.languages);
+        if found.origin(&self.files, &self.hub, LANGUAGE) == Some(true) {
+            found.add(
+                if self.files.is_some() {
+                    "files"
+                } else {
+                    "hub.files"
+                },
+                "pairs of words are plain text, a pair in a line; name the file .txt",
+            );
+        }
+        if self.limit == Some(0) {
+            found.add("limit", "a limit of 0 leaves no words; choose 1 or more");
+        }
+        found.one_for_all(&self.files, &self.hub, &self.languages, false);
         found.problems
     }
 }

@@ -4,7 +4,9 @@ use anyhow::Result;
 
 use super::{Builder, Files, Inputs, nothing};
 use crate::data::nli::Split;
-use crate::data::source::{NliInput, NliSource, ParallelInput, ParallelSource, TextInput};
+use crate::data::source::{
+    NliInput, NliSource, ParallelInput, ParallelSource, TextInput, WordInput,
+};
 use crate::fingerprint::Fingerprint;
 use crate::plan::Source;
 use crate::spec::Problem;
@@ -12,7 +14,7 @@ use crate::spec::settings::{NliData, Settings};
 use crate::spec::translation::TranslationSettings;
 use crate::spec::translator;
 use crate::stages::parallel::Use;
-use crate::stages::{corpus, monolingual, nli, parallel, synthesize, tokenizer};
+use crate::stages::{corpus, monolingual, nli, parallel, synthesize, tokenizer, word_pairs};
 
 /// Parts of a natural language inference data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,10 +220,15 @@ impl Builder<'_> {
         Ok(inputs)
     }
 
-    fn monolingual(&mut self, settings: &Settings, language: &str) -> Result<Fingerprint> {
+    pub(super) fn monolingual(
+        &mut self,
+        settings: &Settings,
+        language: &str,
+    ) -> Result<Fingerprint> {
         let name = format!("monolingual {language}");
         let mut inputs = self.evaluation_sets(settings, &[language])?;
         let mut files = Files::new();
+        let mut limit = settings.data.monolingual_limit;
         let input = match self.synthesize(settings)? {
             Some(job) => {
                 inputs.insert("synthesize".into(), job);
@@ -246,6 +253,7 @@ impl Builder<'_> {
                     }
                 };
                 files = self.hashed(paths)?;
+                limit = source.limit.or(limit);
                 let input = source.input(language)?;
                 let revision = match &input {
                     TextInput::Hub { files, .. } => Some(files.revision.clone()),
@@ -259,7 +267,7 @@ impl Builder<'_> {
             language: language.to_owned(),
             input,
             text_pipeline: settings.data.text_pipeline,
-            limit: settings.data.monolingual_limit,
+            limit,
             validation_sentences: settings.data.monolingual_validation,
             seed: settings.seeds.data,
         };
@@ -269,6 +277,68 @@ impl Builder<'_> {
             (inputs, files),
             name,
         )
+    }
+
+    /// Words of the source language beside those of another: a dictionary, or pairs that people have rated.
+    pub(super) fn word_pairs(
+        &mut self,
+        settings: &Settings,
+        language: &str,
+        rated: bool,
+    ) -> Result<Fingerprint> {
+        let source_language = &settings.languages.source;
+        let (section, sources) = match rated {
+            true => ("word_similarity", &settings.data.word_similarity),
+            false => ("dictionaries", &settings.data.dictionaries),
+        };
+        let name = format!("{section} {source_language}-{language}").replace('_', " ");
+        let (mut inputs, mut files, mut limit) = (Inputs::new(), Files::new(), None);
+        let family = match rated {
+            // Nobody has rated generated words.
+            true => None,
+            false => self.synthesize(settings)?,
+        };
+        let input = match family {
+            Some(job) => {
+                inputs.insert("synthesize".into(), job);
+                WordInput::Synthetic
+            }
+            None => {
+                let root = self.root;
+                let section = format!("data.{section}");
+                let Some((index, source)) = first(sources, |source| source.covers(language)) else {
+                    let message = format!("{name}: pairs of words; name them under {section}");
+                    return Ok(self.miss(&section, message));
+                };
+                let paths = match source.files(language, root) {
+                    Ok(paths) => paths,
+                    Err(error) => {
+                        let path = format!("{section}.{index}");
+                        return Ok(self.miss(&path, format!("{name}: pairs of words; {error:#}")));
+                    }
+                };
+                files = self.hashed(paths)?;
+                limit = source.limit;
+                let input = source.input(language)?;
+                let revision = match &input {
+                    WordInput::Hub { files } => Some(files.revision.clone()),
+                    _ => None,
+                };
+                self.note_source(&name, &files, revision, (&source.licence, &source.citation));
+                input
+            }
+        };
+        let stage = word_pairs::Settings {
+            source: source_language.clone(),
+            language: language.to_owned(),
+            input,
+            rated,
+            text_pipeline: settings.data.text_pipeline,
+            limit,
+            seed: settings.seeds.data,
+        };
+        let identity = (word_pairs::NAME, word_pairs::VERSION);
+        self.add_data(identity, &stage, (inputs, files), name)
     }
 
     /// Sentence pairs of two languages in alphabetical order, to train and validate with.

@@ -1,7 +1,8 @@
 //! The jobs of a study, in order: `data.rs` those that prepare text, `training.rs` those that pretrain,
-//! fine-tune and evaluate, `translation.rs` those that train and test translation models and translate with them.
+//! fine-tune and evaluate, `probes.rs` those that measure pretrained models as they are, `translation.rs` those that train and test translation models and translate with them.
 
 mod data;
+mod probes;
 mod training;
 mod translation;
 

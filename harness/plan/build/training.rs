@@ -23,6 +23,7 @@ impl Builder<'_> {
             self.baselines(settings, finetuning)?;
         }
         for pretrain_seed in &settings.seeds.pretrain {
+            self.measurements(variant, settings, *pretrain_seed)?;
             if let Some(finetuning) = &settings.finetune {
                 let encoder = self.pretrain(variant, settings, None, *pretrain_seed)?;
                 for finetune_seed in &settings.seeds.finetune {
@@ -54,17 +55,18 @@ impl Builder<'_> {
         let Some(pretraining) = settings.pretrain.settings() else {
             return Ok(None);
         };
+        let all = settings.languages.all().into_iter().map(str::to_owned);
+        let languages: Vec<String> = match &pretraining.languages {
+            Some(some) => all.filter(|language| some.contains(language)).collect(),
+            None => all.collect(),
+        };
+        // A stage has its languages, named or not.
         let pretraining = &PretrainSettings {
             objectives: objectives.unwrap_or(&pretraining.objectives).clone(),
+            languages: None,
             ..pretraining.clone()
         };
         let mut inputs = Inputs::from([("tokenizer".to_owned(), self.tokenizer(settings)?)]);
-        let languages: Vec<String> = settings
-            .languages
-            .all()
-            .into_iter()
-            .map(str::to_owned)
-            .collect();
         for language in &languages {
             inputs.insert(
                 format!("corpus:{language}"),
@@ -74,7 +76,8 @@ impl Builder<'_> {
         let mut pairs = Vec::new();
         if pretraining.uses_parallel_text() {
             let source = &settings.languages.source;
-            for target in &settings.languages.targets {
+            let targets = settings.languages.targets.iter();
+            for target in targets.filter(|target| languages.contains(target)) {
                 let (first, second) = if source < target {
                     (source, target)
                 } else {

@@ -3,8 +3,7 @@
 
 use super::canvas::Canvas;
 use super::{Material, dot, dots, task_name};
-use crate::metrics::CHANCE;
-use crate::spec::TRANSLATION_TASK;
+use crate::metrics::{CHANCE, Items};
 use crate::spec::claims::MEAN;
 use anyhow::Result;
 
@@ -13,7 +12,7 @@ pub(super) fn draw(material: &Material) -> Result<Option<Canvas>> {
     let manifest = &material.input.results.manifest;
     let evaluations = || {
         let all = manifest.evaluations.iter();
-        all.filter(|evaluation| evaluation.task != TRANSLATION_TASK)
+        all.filter(|evaluation| Items::of(&evaluation.task) == Items::Classes)
     };
     let zero_shot = evaluations().find(|evaluation| evaluation.regime == "zero_shot");
     let Some((task, regime)) = zero_shot
@@ -68,7 +67,7 @@ pub(super) fn draw(material: &Material) -> Result<Option<Canvas>> {
         series: material.variant_labels(),
         panels,
         reference: Some((CHANCE, format!("chance {CHANCE:.1}"))),
-        percent: true,
+        axes: dots::Axes::Percent,
     };
     dots::draw(&figure).map(Some)
 }

@@ -44,31 +44,42 @@ pub struct Figure {
     pub panels: Vec<Panel>,
     /// A dashed line with its name.
     pub reference: Option<(f64, String)>,
-    /// Values are percent: the axis stays within 0 to 100.
-    pub percent: bool,
+    pub axes: Axes,
+}
+
+/// How values are laid on vertical axes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Axes {
+    /// One for all panels, within 0 to 100.
+    Percent,
+    /// One for all panels.
+    Shared,
+    /// One for each panel, whose values are of different kinds.
+    PerPanel,
 }
 
 impl Figure {
-    /// One axis for all panels, with the reference line on it.
-    fn axis(&self) -> Axis {
+    /// The axis of some panels, with the reference line on it.
+    fn axis(&self, panels: &[Panel]) -> Axis {
         let dots = || {
-            self.panels
+            panels
                 .iter()
                 .flat_map(|panel| panel.dots.iter().flatten().flatten())
         };
         let values =
             || dots().flat_map(|dot| dot.per_seed.iter().copied().chain([dot.low, dot.high]));
+        let values = || values().filter(|value| value.is_finite());
         let reference = self.reference.as_ref().map(|(value, _)| *value);
         let low = values().chain(reference).fold(f64::INFINITY, f64::min);
         let high = values().chain(reference).fold(f64::NEG_INFINITY, f64::max);
-        if self.percent {
-            Axis::around(
+        match self.axes {
+            Axes::Percent => Axis::around(
                 (low - 2.0).max(0.0),
                 (high + 1.0).clamp(low + 10.0, 100.0),
                 7.0,
-            )
-        } else {
-            Axis::around(low, high.max(low + 1.0), 7.0)
+            ),
+            Axes::Shared => Axis::around(low, high.max(low + 1.0), 7.0),
+            Axes::PerPanel => Axis::around(low, high, 5.0),
         }
     }
 }
@@ -84,9 +95,9 @@ const ROOM_FOR_SEEDS: f64 = 9.0;
 pub fn draw(figure: &Figure) -> Result<Canvas> {
     let mut canvas = Canvas::new(WIDTH, 0.0, &figure.title);
     let top = frame::header(&mut canvas, &figure.title, &figure.subtitle, &figure.series)?;
-    let axis = figure.axis();
-    let axis_title = match axis.ticks.first() {
-        Some((value, label)) if figure.percent && *value > 0.0 => {
+    let shared = figure.axis(&figure.panels);
+    let axis_title = match shared.ticks.first() {
+        Some((value, label)) if figure.axes == Axes::Percent && *value > 0.0 => {
             format!("{}, from {label}", figure.axis_title)
         }
         _ => figure.axis_title.clone(),
@@ -115,15 +126,17 @@ pub fn draw(figure: &Figure) -> Result<Canvas> {
             top,
             bottom: top + height,
         };
+        let own = (figure.axes == Axes::PerPanel).then(|| figure.axis(std::slice::from_ref(panel)));
+        let axis = own.as_ref().unwrap_or(&shared);
         let last = column + 1 == columns || index + 1 == figure.panels.len();
         frame::vertical_axis(
             &mut canvas,
             area,
-            &axis,
-            (column == 0).then_some(axis_title.as_str()),
+            axis,
+            (column == 0 && !axis_title.is_empty()).then_some(axis_title.as_str()),
         );
-        reference(&mut canvas, area, &axis, figure, last)?;
-        draw_panel(&mut canvas, area, &axis, panel)?;
+        reference(&mut canvas, area, axis, figure, last)?;
+        draw_panel(&mut canvas, area, axis, panel)?;
     }
     let rows = figure.panels.len().div_ceil(columns);
     canvas.height = (top + rows as f64 * (ABOVE + height + BELOW) + 6.0).ceil();

@@ -7,19 +7,23 @@ mod canvas;
 mod dots;
 mod frame;
 mod initialisation_grid;
+mod language_modelling;
 mod learning_curves;
 mod regimes;
 mod text;
 mod transfer_gap;
 mod translation;
+mod word_embeddings;
 
 pub use frame::thousands;
 
-use crate::metrics::Metric;
+use crate::metrics::{
+    LANGUAGE_MODELLING_TASK, Metric, WORD_SIMILARITY_TASK, WORD_TRANSLATION_TASK,
+};
 use crate::report::ReportInput;
 use crate::report::manifest::Scale;
 use crate::report::summary::{Estimate, IntervalKind, Query, Summary};
-use crate::spec::{TRANSLATION_TASK, VALIDATION_BLEU};
+use crate::spec::{LAST_UPDATE, TRANSLATION_TASK, VALIDATION_BLEU};
 use anyhow::{Context, Result};
 use canvas::Canvas;
 use rayon::prelude::*;
@@ -38,7 +42,7 @@ pub struct Plot {
 }
 
 /// Every plot, in the order in which the report shows them.
-pub const ALL: [Plot; 6] = [
+pub const ALL: [Plot; 8] = [
     Plot {
         name: "accuracy",
         draw: accuracy::draw,
@@ -58,6 +62,14 @@ pub const ALL: [Plot; 6] = [
     Plot {
         name: "initialisation_grid",
         draw: initialisation_grid::draw,
+    },
+    Plot {
+        name: "language_modelling",
+        draw: language_modelling::draw,
+    },
+    Plot {
+        name: "word_embeddings",
+        draw: word_embeddings::draw,
     },
     Plot {
         name: "learning_curves",
@@ -203,6 +215,10 @@ impl Material<'_> {
         let kinds = [IntervalKind::Items, IntervalKind::SeedsAndItems];
         let (items_are, per) = match task {
             TRANSLATION_TASK => ("test sentences", "test sentences per direction"),
+            LANGUAGE_MODELLING_TASK => ("held-out sentences", "held-out sentences per language"),
+            WORD_TRANSLATION_TASK | WORD_SIMILARITY_TASK => {
+                ("pairs of words", "pairs of words per language")
+            }
             _ => (
                 "test items (clustered by premise)",
                 "test examples per language",
@@ -241,6 +257,7 @@ impl Material<'_> {
     fn selection_sentence(&self, task: &str) -> String {
         match self.selection(task) {
             VALIDATION_BLEU => "Chosen by BLEU on held-out pairs.".to_string(),
+            LAST_UPDATE => "After the last update.".to_string(),
             "source_dev" => "Chosen on the source language's dev set.".to_string(),
             "mean_dev" => "Chosen on the mean of all dev sets (uses target labels).".to_string(),
             "target_dev" => "Chosen on each language's dev set (uses target labels).".to_string(),
@@ -268,6 +285,7 @@ pub fn regime_name(regime: &str) -> String {
         "translate_train" => "translate-train".to_string(),
         "translate_train_all" => "translate-train-all".to_string(),
         "translate_test" => "translate-test".to_string(),
+        "input_embeddings" => "input embeddings".to_string(),
         search if search == "greedy" || search.starts_with("beam_") => {
             translation::search_name(search)
         }
@@ -281,6 +299,9 @@ pub fn task_name(task: &str) -> String {
         "xnli" => "XNLI".to_string(),
         "xnli_mixed" => "XNLI with premise and hypothesis in two languages".to_string(),
         TRANSLATION_TASK => "translation".to_string(),
+        LANGUAGE_MODELLING_TASK => "language modelling".to_string(),
+        WORD_TRANSLATION_TASK => "words and their translations".to_string(),
+        WORD_SIMILARITY_TASK => "word similarity".to_string(),
         other => other.to_string(),
     }
 }

@@ -2,9 +2,8 @@
 
 use super::canvas::Canvas;
 use super::{Material, dot, dots, task_name};
-use crate::metrics::CHANCE;
+use crate::metrics::{CHANCE, Items};
 use crate::report::manifest::Evaluation;
-use crate::spec::TRANSLATION_TASK;
 use crate::spec::claims::MEAN;
 use anyhow::Result;
 
@@ -19,7 +18,7 @@ pub(super) fn draw(material: &Material) -> Result<Option<Canvas>> {
             .collect()
     };
     let several = |evaluation: &&Evaluation| {
-        evaluation.task != TRANSLATION_TASK && of_task(&evaluation.task).len() > 1
+        Items::of(&evaluation.task) == Items::Classes && of_task(&evaluation.task).len() > 1
     };
     let Some(task) = manifest
         .evaluations
@@ -87,7 +86,7 @@ pub(super) fn draw(material: &Material) -> Result<Option<Canvas>> {
             .collect(),
         panels,
         reference: Some((CHANCE, format!("chance {CHANCE:.1}"))),
-        percent: true,
+        axes: dots::Axes::Percent,
     };
     dots::draw(&figure).map(Some)
 }

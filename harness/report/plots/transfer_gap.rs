@@ -67,7 +67,7 @@ pub(super) fn draw(material: &Material) -> Result<Option<Canvas>> {
         series: material.variant_labels(),
         panels,
         reference: Some((0.0, "no gap".to_string())),
-        percent: false,
+        axes: dots::Axes::Shared,
     };
     dots::draw(&figure).map(Some)
 }

@@ -65,7 +65,7 @@ pub(super) fn draw(material: &Material) -> Result<Option<Canvas>> {
         series: material.variant_labels(),
         panels,
         reference: (!copies.is_empty()).then(|| (copy, format!("copy {copy:.1}"))),
-        percent: true,
+        axes: dots::Axes::Percent,
     };
     dots::draw(&figure).map(Some)
 }

@@ -6,7 +6,9 @@ pub mod markdown;
 
 use std::collections::BTreeSet;
 
-use crate::metrics::Metric;
+use crate::metrics::{
+    LANGUAGE_MODELLING_TASK, Metric, WORD_SIMILARITY_TASK, WORD_TRANSLATION_TASK,
+};
 use crate::report::ReportInput;
 use crate::report::format;
 use crate::report::manifest::{Evaluation, Manifest};
@@ -15,14 +17,14 @@ use crate::report::summary::{Estimate, IntervalKind, Query, Summary};
 use crate::spec::anchors::Anchor;
 use crate::spec::claims::MEAN;
 use crate::spec::tables::{Table, TableColumns, TableRows};
-use crate::spec::{TRANSLATION_TASK, VALIDATION_BLEU};
+use crate::spec::{LAST_UPDATE, TRANSLATION_TASK, VALIDATION_BLEU};
 
 /// A table as every format prints it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layout {
     pub name: String,
     pub caption: String,
-    /// Languages and `mean`, or selection rules.
+    /// Languages and `mean`, selection rules, or metrics.
     pub columns: Vec<String>,
     pub groups: Vec<Group>,
     /// Printed below the table.
@@ -109,8 +111,14 @@ pub fn layout(table: &Table, input: &ReportInput, summary: &Summary) -> Layout {
     let columns = match table.columns {
         TableColumns::Languages => {
             let mut columns = languages(&evaluations);
-            columns.push(MEAN.to_owned());
+            if columns.len() > 1 {
+                columns.push(MEAN.to_owned());
+            }
             columns
+        }
+        TableColumns::Metrics => {
+            let metrics = Metric::fitting(&table.task).iter();
+            metrics.map(|metric| metric.name().to_owned()).collect()
         }
         TableColumns::Selections => {
             let rules = manifest.selections_of(&table.task).into_iter();
@@ -126,9 +134,13 @@ pub fn layout(table: &Table, input: &ReportInput, summary: &Summary) -> Layout {
             for variant in &manifest.variants {
                 let mut cells = Vec::with_capacity(columns.len());
                 for column in &columns {
-                    let (language, selection) = match table.columns {
-                        TableColumns::Languages => (column.as_str(), select),
-                        TableColumns::Selections => (MEAN, column.as_str()),
+                    let (language, selection, metric) = match table.columns {
+                        TableColumns::Languages => (column.as_str(), select, table.metric()),
+                        TableColumns::Selections => (MEAN, column.as_str(), table.metric()),
+                        TableColumns::Metrics => {
+                            let metric = Metric::from_name(column);
+                            (MEAN, select, metric.unwrap_or(table.metric()))
+                        }
                     };
                     cells.push(summary.estimate(&Query {
                         variant: &variant.name,
@@ -136,7 +148,7 @@ pub fn layout(table: &Table, input: &ReportInput, summary: &Summary) -> Layout {
                         regime: &evaluation.regime,
                         language,
                         selection,
-                        metric: table.metric(),
+                        metric,
                     }));
                 }
                 let label = input
@@ -144,7 +156,7 @@ pub fn layout(table: &Table, input: &ReportInput, summary: &Summary) -> Layout {
                     .get(&variant.name)
                     .unwrap_or(&variant.label)
                     .clone();
-                rows.push(our_row(label, &cells, summary.asked()));
+                rows.push(our_row(label, &cells, summary.asked(&table.task)));
                 estimates.extend(cells.into_iter().flatten());
             }
             Group {
@@ -159,6 +171,10 @@ pub fn layout(table: &Table, input: &ReportInput, summary: &Summary) -> Layout {
         .clone()
         .unwrap_or_else(|| caption(table, input));
     let notes = notes(table, input, &groups, &estimates);
+    let columns = match table.columns {
+        TableColumns::Metrics => columns.iter().map(|name| name.replace('_', " ")).collect(),
+        _ => columns,
+    };
     Layout {
         name: table.name.clone(),
         caption,
@@ -168,7 +184,7 @@ pub fn layout(table: &Table, input: &ReportInput, summary: &Summary) -> Layout {
     }
 }
 
-/// The selection rule of a table of languages: the study's first unless it names one.
+/// The selection rule of a table of languages or metrics: the study's first unless it names one.
 fn selection<'a>(table: &'a Table, manifest: &'a Manifest) -> &'a str {
     match &table.select {
         Some(select) => select,
@@ -205,10 +221,10 @@ fn our_row(label: String, cells: &[Option<Estimate>], asked: usize) -> Row {
         .min()
         .unwrap_or(0);
     let entry = |estimate: &Estimate| Entry {
-        text: format::percent(estimate),
+        text: format::mean(estimate),
         interval: Some(Interval {
-            low: format::fixed(estimate.low),
-            high: format::fixed(estimate.high),
+            low: format::number(estimate.low, estimate.metric),
+            high: format::number(estimate.high, estimate.metric),
             half_width: format::half_width(estimate),
         }),
         at_chance: estimate.collapsed > 0,
@@ -322,9 +338,15 @@ fn caption(table: &Table, input: &ReportInput) -> String {
         "xnli" => "XNLI",
         "xnli_mixed" => "XNLI, premise and hypothesis in different languages",
         TRANSLATION_TASK => "Translation",
+        LANGUAGE_MODELLING_TASK => "Language modelling",
+        WORD_TRANSLATION_TASK => "Words and their translations",
+        WORD_SIMILARITY_TASK => "Word similarity",
         other => other,
     };
-    let mut caption = format!("{task}: test {metric}");
+    let mut caption = match table.columns {
+        TableColumns::Metrics => task.to_owned(),
+        _ => format!("{task}: test {metric}"),
+    };
     if Metric::OF_CLASSES.contains(&table.metric()) {
         caption.push_str(" in percent");
     }
@@ -332,10 +354,11 @@ fn caption(table: &Table, input: &ReportInput) -> String {
         caption.push_str(&format!(", {}", regime_label(input, regime)));
     }
     match table.columns {
-        TableColumns::Languages => {
+        TableColumns::Languages | TableColumns::Metrics => {
             let select = selection(table, &input.results.manifest);
             caption.push_str(&match select {
                 VALIDATION_BLEU => ", chosen by BLEU on held-out pairs.".to_owned(),
+                LAST_UPDATE => ", after the last update.".to_owned(),
                 select => format!(", selected on {}.", format::selection(select)),
             });
         }
@@ -372,6 +395,8 @@ fn notes(
         };
         let what = match table.task.as_str() {
             TRANSLATION_TASK => "test sentences per direction",
+            LANGUAGE_MODELLING_TASK => "held-out sentences per language",
+            WORD_TRANSLATION_TASK | WORD_SIMILARITY_TASK => "pairs of words per language",
             _ => "test items per language",
         };
         notes.push(format!(
@@ -398,7 +423,8 @@ fn notes(
         let target = manifest
             .selections
             .iter()
-            .filter(|rule| *rule != VALIDATION_BLEU && format::selection(rule) != **rule);
+            .filter(|rule| ![VALIDATION_BLEU, LAST_UPDATE].contains(&rule.as_str()))
+            .filter(|rule| format::selection(rule) != **rule);
         let target: Vec<&str> = target.map(String::as_str).collect();
         if !target.is_empty() {
             notes.push(format!(
@@ -409,6 +435,7 @@ fn notes(
     } else if groups.len() > 1 {
         notes.push(match table.task.as_str() {
             TRANSLATION_TASK => "The mean is over the directions.".to_owned(),
+            LANGUAGE_MODELLING_TASK => "Tokens depend on the tokenizer: compare words or characters where it differs. Words and characters count a sentence's end as one more.".to_owned(),
             _ => "The mean is over the languages that the regime covers.".to_owned(),
         });
     }

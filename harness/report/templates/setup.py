@@ -16,7 +16,8 @@ languages = [source, *manifest["languages"]["targets"]]
 variants = [variant["name"] for variant in manifest["variants"]]
 labels = {variant["name"]: variant["label"] for variant in manifest["variants"]}
 selection = manifest["selections"][0]
-classified = [evaluation for evaluation in manifest["evaluations"] if evaluation["task"] != "translation"]
+measured = ["language_modelling", "word_translation", "word_similarity"]
+classified = [one for one in manifest["evaluations"] if one["task"] not in ["translation", *measured]]
 regimes = list(dict.fromkeys(evaluation["regime"] for evaluation in classified))
 colours = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F"]
 markers = ["o", "s", "^", "D", "v", "<", ">", "_"]
