@@ -355,7 +355,7 @@ fn wrong_claims_are_told_what_would_be_right() {
         ),
         (
             "{says: x, variant: mlm}".into(),
-            ": the claim \"x\" says nothing that can be measured; give `higher`, `than` and `on`; or `variant`, `higher_on` and `than_on`; or `variant`, `on`, `anchor` and `within`; or `variant`, `on` and `at_least`",
+            ": the claim \"x\" says nothing that can be measured; give `higher` or `lower`, `than` and `on`; or `variant`, `higher_on` and `than_on`; or `variant`, `on`, `anchor` and `within`; or `variant`, `on` and `at_least`",
         ),
         (
             "{says: x, higher: mlm, than: random, on: xnli/zero_sho/mean}".into(),
@@ -379,7 +379,7 @@ fn wrong_claims_are_told_what_would_be_right() {
         ),
         (
             format!("{{says: x, variant: mlm, {on}, at_least: .nan}}"),
-            "at_least: `at_least` is NaN; give points of the metric, from 0 to 100",
+            "at_least: `at_least` is NaN; give it in the metric's unit, from 0 to 100",
         ),
         (
             format!("{{says: x, {within}/XLM (CLM)/zero-shot/avg}}"),

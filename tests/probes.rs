@@ -1,6 +1,6 @@
 //! What pretrained models are asked as they are: perplexity of held-out text, likeness of words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use xlt::report::results::Results;
 use xlt::report::summary::{Query, Summary};
 use xlt::stages::word_pairs::{self, Settings};
 use xlt::stages::{Context, Progress, Stop};
+use xlt::store::Store;
 
 use crate::command_line::{Place, TINY};
 
@@ -31,13 +32,13 @@ fn study() -> String {
     let end = TINY.find("seeds:").unwrap();
     let sections = "\
 language_modelling: {languages: [bb, aa]}
-word_embeddings: {words: mean_of_tokens}
+word_embeddings: {words: mean_of_tokens, same_tokens: keep}
 ";
     format!("{}{sections}{}", &TINY[..start], &TINY[end..])
         .replace("objectives: [masked_lm: {rate: 0.3, position_sampling: uniform}]", "objectives: [causal_lm]")
         .replace("pretrain: [1], finetune: [1]", "pretrain: [1, 2, 3], finetune: [1, 2]")
         .replace("{says: masks help, higher: mlm, than: random, on: xnli/zero_shot/bb}", "{says: both help, lower: both, than: alone, on: language_modelling/word/bb}\n  - {says: likeness, variant: both, higher_on: word_translation/input_embeddings/bb, than_on: word_translation/input_embeddings/bb/cosine_of_others}")
-        .replace("  random: {pretrain: none}\n  mlm: {}", "  alone: {pretrain.languages: [bb]}\n  both: {}\n  named: {pretrain.languages: [bb, aa]}")
+        .replace("  random: {pretrain: none}\n  mlm: {}", "  alone: {pretrain.objectives: [causal_lm, masked_lm: {rate: 0.3, position_sampling: uniform}]}\n  both: {}\n  named: {pretrain.languages: [bb, aa]}")
         .replace("columns: languages, regime: zero_shot}", "columns: languages, task: language_modelling, regime: word}\n  - {name: words, rows: variants, columns: metrics, task: word_translation, regime: input_embeddings}")
 }
 
@@ -70,7 +71,11 @@ fn a_study_of_pretrained_models_alone_runs_from_text_to_verdicts() {
     let sums = |regime: &str| {
         let cell = find("both", "language_modelling", regime, "bb");
         assert_eq!(cell.cell.selection, "last_update");
-        assert_eq!(cell.items.len(), 20);
+        let runs: BTreeSet<u32> = cell.items.iter().map(|(run, _)| *run).collect();
+        assert!(
+            runs.len() < cell.items.len(),
+            "sentences of a document are one cluster"
+        );
         let items = cell.items.iter().map(|(_, item)| match item {
             Measurement::Text { loss, units } => (*loss, *units),
             other => panic!("{other:?}"),
@@ -113,7 +118,7 @@ fn a_study_of_pretrained_models_alone_runs_from_text_to_verdicts() {
         metric,
     };
     let estimate = summary.estimate(&query(Metric::Perplexity)).unwrap();
-    assert_eq!((estimate.seeds, estimate.asked, estimate.items), (3, 3, 20));
+    assert_eq!((estimate.seeds, estimate.asked), (3, 3));
     assert!(
         estimate.mean > 100.0 || estimate.high > estimate.mean,
         "{estimate:?}"
@@ -185,20 +190,31 @@ fn wrong_settings_of_probes_are_shown_at_their_lines() {
             "data.word_similarity",
         ),
         (
-            "pretrain.languages: [bb]}",
-            "pretrain.languages: [cc]}",
+            "pretrain.languages: [bb, aa]}",
+            "pretrain.languages: [bb, cc]}",
             "`cc`",
         ),
         (
-            "pretrain.languages: [bb]}",
+            "pretrain.languages: [bb, aa]}",
             "pretrain.languages: []}",
             "empty",
         ),
         (
+            "pretrain.languages: [bb, aa]}",
             "pretrain.languages: [bb]}",
+            "measured but not pretrained on",
+        ),
+        (
+            "pretrain.languages: [bb, aa]}",
             "pretrain: none}",
             "this one is not",
         ),
+        (
+            "pretrain.languages: [bb, aa]}",
+            "data.monolingual_limit: 5}",
+            "another `data`",
+        ),
+        ("same_tokens: keep", "same_tokens: drop", "leave_out"),
         ("lower: both", "lower: neither", "neither"),
         (
             "lower: both, than: alone",
@@ -282,7 +298,7 @@ fn every_token_of_a_sentence_is_predicted_once_however_long_it_is() {
     let sentence: Vec<u32> = (0..20).map(|place| 5 + place % 23).collect();
     for length in [2, 7, 8, 9, 15, 16, 20] {
         let sentence = &sentence[..length];
-        let sum = perplexity::loss(&encoder, sentence, 1).unwrap();
+        let sum = perplexity::loss(&encoder, sentence, 1, 100).unwrap();
         assert_eq!(sum.targets as usize, length - 1);
         // Eight positions: each part begins with the last token of the one before.
         let parts: f64 = (0..length - 1)
@@ -291,7 +307,12 @@ fn every_token_of_a_sentence_is_predicted_once_however_long_it_is() {
             .sum();
         assert_eq!(sum.nats, parts);
     }
-    assert_eq!(perplexity::loss(&encoder, &[1], 1).unwrap().targets, 0);
+    assert_eq!(perplexity::loss(&encoder, &[1], 1, 100).unwrap().targets, 0);
+    // Positions that pretraining never read are left alone.
+    let short = perplexity::loss(&encoder, &sentence[..8], 1, 4).unwrap();
+    let parts = [&sentence[..4], &sentence[3..7], &sentence[6..8]];
+    let parts = parts.map(|part| alone(part).nats);
+    assert_eq!(short.nats, parts.iter().sum::<f64>());
 }
 
 #[test]
@@ -391,8 +412,10 @@ fn likeness_equals_pytorchs() {
         .iter()
         .map(|pair| (tokens(&pair["first"]), tokens(&pair["second"])))
         .collect();
+    let cluster = |pair: &Value| pair["cluster"].as_u64().unwrap() as u32;
+    let clusters: Vec<u32> = pairs.iter().map(cluster).collect();
     let embeddings = Embeddings::of(&model, WordVectors::MeanOfTokens).unwrap();
-    for (found, pair) in likeness(&words, &embeddings).iter().zip(pairs) {
+    for (found, pair) in likeness(&words, &clusters, &embeddings).iter().zip(pairs) {
         let Measurement::Pair {
             cosine,
             distance,
@@ -533,4 +556,27 @@ fn rated_words_of_a_study_give_correlations() {
         .xlt(&["plan", "tiny.yaml", "--data", "nowhere"])
         .ends(2);
     assert!(ran.err.contains("word similarity aa-bb"), "{}", ran.err);
+}
+
+#[test]
+fn held_out_sentences_that_training_text_has_are_left_out() {
+    let place = Place::new(&study());
+    place.xlt(&["run", "tiny.yaml"]).ends(0);
+    let results = Results::read(&place.results()).unwrap();
+    let facts = &results.manifest.data_facts["perplexity of both, seed 1"]["held_out"];
+    let store = Store::open(&place.path().join(".xlt")).unwrap();
+    for artifact in store.artifacts().unwrap() {
+        if artifact.record.stage != "monolingual" {
+            continue;
+        }
+        let read = |name: &str| fs::read_to_string(artifact.folder.join(name)).unwrap();
+        let (train, valid) = (read("train.txt"), read("valid.txt"));
+        let trained: BTreeSet<&str> = train.lines().collect();
+        let held_out = valid.lines().filter(|line| !line.is_empty());
+        let (seen, unseen): (Vec<&str>, Vec<&str>) =
+            held_out.partition(|line| trained.contains(line));
+        let of_language = &facts[artifact.record.settings["language"].as_str().unwrap()];
+        assert_eq!(of_language["sentences"], unseen.len());
+        assert_eq!(of_language["left_out_as_training_has_them"], seen.len());
+    }
 }

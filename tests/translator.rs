@@ -1,6 +1,6 @@
 //! Translations of inference sets by a model of the study: translate-train and translate-test without a file of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -98,6 +98,14 @@ fn a_study_translates_its_inference_sets_itself() {
     let report = fs::read_to_string(place.results().join("report.html")).unwrap();
     assert!(report.contains("built on `mlm`"));
 
+    // Pretraining shows once: the translator starts from the variant's own.
+    let curves: BTreeSet<(&str, &str, u64)> = results
+        .curves
+        .iter()
+        .map(|point| (point.variant.as_str(), point.series.as_str(), point.updates))
+        .collect();
+    assert_eq!(curves.len(), results.curves.len());
+
     // The training set is the source's, row by row, in other words.
     let store = Store::open(&place.path().join(".xlt")).unwrap();
     let artifacts = store.artifacts().unwrap();
@@ -164,6 +172,11 @@ fn wrong_settings_of_a_translator_are_shown_at_their_lines() {
             "  random: {pretrain: none}",
             "  random: {pretrain: none, data.text_pipeline: xlm}",
             "another `data.text_pipeline`",
+        ),
+        (
+            "  random: {pretrain: none}",
+            "  random: {pretrain: none, data.synthetic.anchors: 0.0}",
+            "another `data.synthetic`",
         ),
     ] {
         let study = study();
@@ -319,4 +332,41 @@ fn interrupted_translation_of_examples_equals_uninterrupted() {
     }
     translate(folder.path(), "stopped", 1, false).unwrap();
     assert_eq!(read("straight").unwrap(), read("stopped").unwrap());
+}
+
+#[test]
+fn a_diverged_translator_takes_nothing_with_it_but_what_it_was_to_translate() {
+    let optimizer =
+        "optimizer: {learning_rate: 5.0e-3, clip: 1.0, schedule: constant}\n        validation";
+    let study = study();
+    assert!(study.contains(optimizer));
+    let wild = optimizer.replace("5.0e-3, clip: 1.0", "1.0e+30, clip: null");
+    let place = Place::new(&study.replace(optimizer, &wild));
+    place.xlt(&["run", "tiny.yaml"]).ends(0);
+    let results = Results::read(&place.results()).unwrap();
+    let scored = |regime: &str, language: &str| {
+        let mut cells = results.predictions.iter();
+        cells.any(|one| {
+            let cell = &one.cell;
+            (
+                cell.variant.as_str(),
+                cell.regime.as_str(),
+                cell.language.as_str(),
+            ) == ("mlm", regime, language)
+        })
+    };
+    assert!(scored("zero_shot", "bb") && scored("translate_test", "aa"));
+    assert!(!scored("translate_test", "bb") && !scored("translate_train", "bb"));
+    let told = results.manifest.statuses.iter();
+    let told: Vec<&str> = told
+        .filter(|status| status.detail.contains("diverged"))
+        .map(|status| status.what.as_str())
+        .collect();
+    assert!(told.contains(&"xnli/translate_test/bb"), "{told:?}");
+    let words: Vec<&String> = results.manifest.translations.values().collect();
+    assert!(
+        words.iter().all(|words| words.contains("diverged")),
+        "{words:?}"
+    );
+    assert!(!results.manifest.baselines.is_empty());
 }

@@ -38,6 +38,8 @@ pub const END_OF_SENTENCE: u32 = 1;
 pub const PADDING: u32 = 2;
 /// `<unk>`: a character outside the alphabet.
 pub const UNKNOWN: u32 = 3;
+/// How [`UNKNOWN`] is written in decoded text.
+pub const UNKNOWN_TEXT: &str = "<unk>";
 /// `<special1>`: hides a token in masked language modelling.
 pub const MASK: u32 = 5;
 /// The first id that is not special (XLM: dictionary.py, four named and ten numbered specials).
@@ -46,7 +48,7 @@ const SPECIALS: [&str; FIRST_WORD as usize] = [
     "<s>",
     "</s>",
     "<pad>",
-    "<unk>",
+    UNKNOWN_TEXT,
     "<special0>",
     "<special1>",
     "<special2>",

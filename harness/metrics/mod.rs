@@ -158,6 +158,7 @@ impl Metric {
             | Self::CosineOfOthers
             | Self::Pearson
             | Self::Spearman => 3,
+            Self::Perplexity => 2,
             _ => 1,
         }
     }

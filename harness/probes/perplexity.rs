@@ -3,7 +3,8 @@
 //!
 //! The paper does not say which of these its figures are (issue 97 of XLM's repository); they differ severalfold. Tokens depend on
 //! the tokenizer; words and characters do not, and count a sentence's end as one more, as tokens do.
-//! Differs: XLM reads held-out text in streams, where a sentence stands behind others; here each stands by itself.
+//! Differs: XLM reads held-out text in streams, where a sentence stands behind others; here each stands by itself. One that the
+//! language's training text has as well is left out.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -47,10 +48,11 @@ impl Unit {
     }
 }
 
-/// Negative log-likelihood of a sentence between its ends: every token but the first from those before it. What does not fit the
-/// model's positions is read in parts, each with the last token of the part before for its beginning.
-pub fn loss(encoder: &Encoder, sentence: &[u32], language: u32) -> Result<LossSum> {
-    let positions = encoder.shape().settings.positions.max(2);
+/// Negative log-likelihood of a sentence between its ends: every token but the first from those before it. A sentence longer than
+/// what the model was trained to read at once (`longest` tokens: positions beyond have learnt nothing) is read in parts, each with the
+/// last token of the part before for its beginning.
+pub fn loss(encoder: &Encoder, sentence: &[u32], language: u32, longest: usize) -> Result<LossSum> {
+    let positions = encoder.shape().settings.positions.min(longest).max(2);
     let mut sum = LossSum::default();
     let mut start = 0;
     while start + 1 < sentence.len() {

@@ -2,7 +2,9 @@
 //! of words that translate each other, and cosines beside people's ratings.
 //!
 //! A cosine says little by itself: vectors that all point one way are alike whatever they mean (Mu and Viswanath 2018, arXiv
-//! 1702.01417). So each word is also compared with the translation of another.
+//! 1702.01417). So each word is also compared with the translations of all others.
+
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
@@ -22,6 +24,16 @@ pub enum WordVectors {
     SingleTokens,
     /// The mean of its tokens' vectors.
     MeanOfTokens,
+}
+
+/// What becomes of pairs whose words are the same tokens, such as names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SameTokens {
+    /// They count.
+    Keep,
+    /// They do not: any table makes them alike.
+    LeaveOut,
 }
 
 /// The table of input embeddings.
@@ -84,23 +96,57 @@ pub fn distance(one: &[f64], two: &[f64]) -> f64 {
     squares.sum::<f64>().sqrt()
 }
 
-/// Words with their translations; the other translation of each is that of the word half a list further on.
-pub fn likeness(pairs: &[TokenPair], embeddings: &Embeddings) -> Vec<Measurement> {
-    let half = pairs.len() / 2;
+/// Words with their translations. Each is also compared with the translations of all other words: the mean cosine. `clusters`
+/// number the words; one has several translations.
+pub fn likeness(
+    pairs: &[TokenPair],
+    clusters: &[u32],
+    embeddings: &Embeddings,
+) -> Vec<Measurement> {
+    // The mean of cosines with many vectors is the product with the mean of their directions.
+    let mut everything = vec![0.0; embeddings.hidden];
+    let mut of_word: BTreeMap<u32, (f64, Vec<f64>)> = BTreeMap::new();
+    for ((_, translation), cluster) in pairs.iter().zip(clusters) {
+        let direction = direction(&embeddings.vector(translation));
+        let (count, own) = of_word
+            .entry(*cluster)
+            .or_insert_with(|| (0.0, vec![0.0; embeddings.hidden]));
+        *count += 1.0;
+        for ((everything, own), value) in everything.iter_mut().zip(own).zip(direction) {
+            *everything += value;
+            *own += value;
+        }
+    }
     let measured = pairs
         .iter()
-        .enumerate()
-        .map(|(index, (word, translation))| {
-            let (_, other) = &pairs[(index + half) % pairs.len()];
-            let [word, translation, other] =
-                [word, translation, other].map(|tokens| embeddings.vector(tokens));
+        .zip(clusters)
+        .map(|((word, translation), cluster)| {
+            let [word, translation] = [word, translation].map(|tokens| embeddings.vector(tokens));
+            let (count, own) = &of_word[cluster];
+            let others = pairs.len() as f64 - count;
+            let of_others: f64 = direction(&word)
+                .iter()
+                .zip(everything.iter().zip(own))
+                .map(|(value, (everything, own))| value * (everything - own))
+                .sum();
             Measurement::Pair {
                 cosine: cosine(&word, &translation),
                 distance: distance(&word, &translation),
-                cosine_of_others: cosine(&word, &other),
+                cosine_of_others: if others > 0.0 {
+                    of_others / others
+                } else {
+                    0.0
+                },
             }
         });
     measured.collect()
+}
+
+/// A vector of length one; zero where there is no direction.
+fn direction(vector: &[f64]) -> Vec<f64> {
+    let norm = vector.iter().map(|value| value * value).sum::<f64>().sqrt();
+    let scale = if norm > 0.0 { 1.0 / norm } else { 0.0 };
+    vector.iter().map(|value| value * scale).collect()
 }
 
 /// Words that people have rated.

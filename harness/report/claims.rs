@@ -455,29 +455,38 @@ pub struct EvidenceWords {
     pub values: &'static str,
     pub drawn: &'static str,
     pub paired: &'static str,
+    /// What an interval for given seeds covers.
+    pub items: &'static str,
 }
 
-/// Of a study with classes those of classes, whatever else it has.
 pub fn evidence_words(manifest: &Manifest) -> EvidenceWords {
-    let has = |items: Items| {
-        let mut evaluations = manifest.evaluations.iter();
-        evaluations.any(|evaluation| Items::of(&evaluation.task) == items)
-    };
-    match (classifies(manifest), has(Items::Measurements)) {
-        (true, _) => EvidenceWords {
+    let kinds = manifest.evaluations.iter();
+    let mut kinds = kinds.map(|evaluation| Items::of(&evaluation.task));
+    let first = kinds.next();
+    match first.filter(|first| kinds.all(|kind| kind == *first)) {
+        Some(Items::Classes) => EvidenceWords {
             values: "in percent of the metric",
             drawn: "premises are drawn whole",
             paired: "seed, premise and language",
+            items: "test items, drawn by whole premises,",
         },
-        (false, true) => EvidenceWords {
-            values: "in the metric's own unit",
-            drawn: "sentences or pairs of words",
-            paired: "seed, item and language",
-        },
-        (false, false) => EvidenceWords {
+        Some(Items::Translations) => EvidenceWords {
             values: "points of the metric, 0 to 100",
             drawn: "sentences",
             paired: "seed, sentence and direction",
+            items: "test sentences",
+        },
+        Some(Items::Measurements) => EvidenceWords {
+            values: "in the metric's own unit",
+            drawn: "runs of held-out sentences, or words",
+            paired: "seed, item and language",
+            items: "items",
+        },
+        None => EvidenceWords {
+            values: "in the metric's own unit (accuracy in percent, BLEU from 0 to 100)",
+            drawn: "premises, sentences or words",
+            paired: "seed, item and language",
+            items: "test items",
         },
     }
 }

@@ -177,6 +177,17 @@ impl Gathered {
         };
         let mut chosen: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
         for (name, result) in run.cells.iter().zip(results) {
+            if result.items.is_empty() {
+                self.status(
+                    &run.variant,
+                    run.pretrain_seed,
+                    Some(run.finetune_seed),
+                    &format!("{}/{}/{}", name.task, name.regime.name(), name.language),
+                    StatusKind::Diverged,
+                    "the translator of its test set diverged".into(),
+                );
+                continue;
+            }
             let rule = if name.selection == "target_dev" {
                 format!("target_dev {}", name.language)
             } else {

@@ -137,7 +137,7 @@ fn same_references(one: &Results, two: &Results, direction: &str) -> bool {
 
 /// Whether two results measured pretrained models on the same items, as far as numbers that no model decides tell.
 fn same_measured(one: &Results, two: &Results, query: &Query) -> bool {
-    let items = |results: &Results| -> Option<Vec<u64>> {
+    let items = |results: &Results| -> Option<Vec<(u32, u64)>> {
         let mut cells = results.measurements.iter();
         let cell = cells.find(|one| {
             let cell = &one.cell;
@@ -147,10 +147,13 @@ fn same_measured(one: &Results, two: &Results, query: &Query) -> bool {
                 cell.language.as_str(),
             ) == (query.task, query.regime, query.language)
         })?;
-        let given = cell.items.iter().map(|(_, item)| match item {
-            Measurement::Text { units, .. } => *units,
-            Measurement::Pair { .. } => 0,
-            Measurement::Rated { rating, .. } => rating.to_bits(),
+        let given = cell.items.iter().map(|(cluster, item)| {
+            let given = match item {
+                Measurement::Text { units, .. } => *units,
+                Measurement::Pair { .. } => 0,
+                Measurement::Rated { rating, .. } => rating.to_bits(),
+            };
+            (*cluster, given)
         });
         Some(given.collect())
     };

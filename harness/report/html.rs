@@ -28,21 +28,10 @@ pub fn page(
     let mut claim_notes = Vec::new();
     if judgements.iter().any(|judgement| judgement.these_seeds) {
         claim_notes.push(
-            match (claims::classifies(manifest), manifest.translation_scores.is_some()) {
-                (false, true) => {
-                    "“These seeds”: with fewer than three seeds an interval covers other test sentences and not other \
-                     seeds; then every seed must agree."
-                }
-                (false, false) => {
-                    "“These seeds”: with fewer than three seeds an interval covers other test items and not other \
-                     seeds; then every seed must agree."
-                }
-                (true, _) => {
-                    "“These seeds”: with fewer than three seeds an interval covers other test items, drawn by whole premises, \
-                     and not other seeds; then every seed must agree."
-                }
-            }
-            .to_string(),
+            format!(
+                "“These seeds”: with fewer than three seeds an interval covers other {} and not other seeds; then every seed must agree.",
+                claims::evidence_words(manifest).items
+            ),
         );
     }
     for note in claims::notes(judgements, input) {

@@ -325,7 +325,9 @@ fn paired_scores(
         premises
     };
     let (ours, theirs) = (premises(first), premises(second));
-    if ours == theirs {
+    // Items of which none is in common are independent samples.
+    let apart = !ours.iter().any(|one| theirs.binary_search(one).is_ok());
+    if ours == theirs || apart {
         return (
             seed_score(first_metric, first),
             seed_score(second_metric, second),

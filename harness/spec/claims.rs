@@ -118,12 +118,12 @@ pub const MEAN: &str = "mean";
 /// Mean over the languages of a regime other than the source.
 pub const TARGET_MEAN: &str = "target_mean";
 
-/// Papers print accuracy and BLEU with one decimal, correlations with two, and differences of printed figures are off by up to
+/// Papers print accuracy, BLEU and perplexity with one decimal, correlations with two, and differences of printed figures are off by up to
 /// the last (pitfall P31: seven deltas of "Emerging Cross-lingual Structure", Table 1).
 pub fn smallest_tolerance(metric: Metric) -> f64 {
     match metric.decimals() {
-        1 => 0.1,
-        _ => 0.01,
+        3 => 0.01,
+        _ => 0.1,
     }
 }
 
@@ -176,7 +176,7 @@ impl Claim {
                 variant: required("than", &self.than)?.to_owned(),
                 place,
             };
-            let by = number("by", self.by.unwrap_or(0.0))?;
+            let by = number("by", self.by.unwrap_or(0.0), first.place.metric)?;
             return Ok(match form {
                 "higher" => ClaimForm::Higher { first, second, by },
                 _ => ClaimForm::Lower { first, second, by },
@@ -189,10 +189,11 @@ impl Claim {
                 variant: variant.to_owned(),
                 place,
             };
+            let first = measured(parsed("higher_on", higher_on)?);
             return Ok(ClaimForm::Higher {
-                first: measured(parsed("higher_on", higher_on)?),
+                by: number("by", self.by.unwrap_or(0.0), first.place.metric)?,
+                first,
                 second: measured(parsed("than_on", required("than_on", &self.than_on)?)?),
-                by: number("by", self.by.unwrap_or(0.0))?,
             });
         }
         if self.anchor.is_none() && self.at_least.is_none() {
@@ -217,16 +218,16 @@ impl Claim {
             (Some(anchor), _) => {
                 let within = self.within.ok_or_else(|| absent("within"))?;
                 Ok(ClaimForm::Within {
+                    within: positive("within", within, measured.place.metric)?,
                     measured,
                     anchor: anchor.clone(),
-                    within: positive("within", within)?,
                 })
             }
             (None, threshold) => {
                 let threshold = threshold.ok_or_else(|| absent("at_least"))?;
                 Ok(ClaimForm::AtLeast {
+                    threshold: number("at_least", threshold, measured.place.metric)?,
                     measured,
-                    threshold: number("at_least", threshold)?,
                 })
             }
         }
@@ -549,19 +550,32 @@ fn parsed(field: &str, text: &str) -> Result<Place, Problem> {
     Place::parse(text).map_err(problem)
 }
 
-fn positive(field: &str, value: f64) -> Result<f64, Problem> {
-    if value > 0.0 {
-        number(field, value)
-    } else {
-        Err(out_of_range(field, value, "above 0, up to 100"))
+/// More than any perplexity that a claim is about; ours.
+const LARGEST_UNBOUNDED: f64 = 1e6;
+
+/// The largest bound of a claim.
+fn largest(metric: Metric) -> f64 {
+    match metric.range().1.is_finite() {
+        true => 100.0,
+        false => LARGEST_UNBOUNDED,
     }
 }
 
-fn number(field: &str, value: f64) -> Result<f64, Problem> {
-    if (0.0..=100.0).contains(&value) {
+fn positive(field: &str, value: f64, metric: Metric) -> Result<f64, Problem> {
+    if value > 0.0 {
+        number(field, value, metric)
+    } else {
+        let range = format!("above 0, up to {}", largest(metric));
+        Err(out_of_range(field, value, &range))
+    }
+}
+
+fn number(field: &str, value: f64, metric: Metric) -> Result<f64, Problem> {
+    if (0.0..=largest(metric)).contains(&value) {
         Ok(value)
     } else {
-        Err(out_of_range(field, value, "from 0 to 100"))
+        let range = format!("from 0 to {}", largest(metric));
+        Err(out_of_range(field, value, &range))
     }
 }
 

@@ -4,11 +4,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::probes::perplexity::Unit;
-use crate::probes::word_embeddings::WordVectors;
+use crate::probes::word_embeddings::{SameTokens, WordVectors};
 use crate::problem::Problem;
 
-/// The YAML section `language_modelling:`. The text is that of `data.monolingual_validation`; pretraining does not see it, and
-/// nothing is chosen by it.
+/// The YAML section `language_modelling:`. The text is that of `data.monolingual_validation` without the sentences that the
+/// language's training text has as well; nothing is chosen by it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LanguageModellingSettings {
@@ -29,6 +29,9 @@ fn every_unit() -> Vec<Unit> {
 pub struct WordEmbeddingsSettings {
     /// The vector of a word that the tokenizer splits. No default: the paper does not say.
     pub words: WordVectors,
+    /// What becomes of pairs with the same tokens on both sides, whose cosine is 1 whatever was learnt. No default: the paper does
+    /// not say.
+    pub same_tokens: SameTokens,
     /// The languages whose dictionary with the source language is looked up; all targets unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dictionaries: Option<Vec<String>>,

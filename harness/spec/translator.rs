@@ -81,6 +81,25 @@ pub fn wanted(settings: &Settings) -> Vec<Direction> {
     directions.into_iter().collect()
 }
 
+/// Pairs of languages, in alphabetical order, that a study with a translator may test it on: their sentences are trained on
+/// nowhere. They do not follow from the regimes, lest a change of those change all text. Generated test sentences are in no
+/// training text anyway.
+pub fn tested_pairs(settings: &Settings) -> Vec<(String, String)> {
+    let source = &settings.languages.source;
+    if settings.data.nli.translator.is_none() || settings.data.synthetic.is_some() {
+        return Vec::new();
+    }
+    let covered = settings.languages.targets.iter().filter(|target| {
+        let mut sources = settings.data.parallel_test.iter();
+        sources.any(|source| source.covers(target))
+    });
+    let pair = |target: &String| {
+        let (first, second) = (source.min(target), source.max(target));
+        (first.clone(), second.clone())
+    };
+    covered.map(pair).collect()
+}
+
 /// Whether the study has sentence pairs to test a direction with.
 pub fn is_tested(settings: &Settings, direction: &Direction) -> bool {
     match &settings.data.synthetic {

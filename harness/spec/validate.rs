@@ -117,6 +117,9 @@ fn evaluated_alike(study: &Study, variant: &Variant, found: &mut Vec<Problem>) {
             ("translation.test.bleu", ours.test.bleu == theirs.test.bleu),
         ]);
     }
+    if is_measured(ours) || is_measured(theirs) {
+        compared.push(("data", ours.data == theirs.data));
+    }
     for (path, alike) in compared {
         if !alike {
             found.push(Problem {
@@ -465,6 +468,14 @@ fn data(settings: &Settings, add: &mut impl FnMut(&str, String)) {
             translator: None,
             ..nli.clone()
         };
+        for (index, source) in word_similarity.iter().enumerate() {
+            // Generated languages have codes of their own.
+            let problems = source.problems().into_iter();
+            for (field, message) in problems.filter(|(field, _)| !field.starts_with("languages."))
+            {
+                add(&format!("data.word_similarity.{index}.{field}"), message);
+            }
+        }
         if others != [0; 4] || files != NliData::default() {
             add("data", "a study reads synthetic languages or real text, not both; remove `synthetic` or the other sources".into());
         }
@@ -650,6 +661,26 @@ fn pretrained_languages(settings: &Settings, add: &mut impl FnMut(&str, String))
         );
     }
     let source = &settings.languages.source;
+    let modelled = settings.language_modelling.iter();
+    let modelled = modelled.flat_map(|modelling| &modelling.languages);
+    let compared = settings.word_embeddings.iter().flat_map(|words| {
+        let dictionaries = words.dictionary_languages(&settings.languages.targets);
+        std::iter::once(source)
+            .chain(dictionaries)
+            .chain(&words.similarity)
+    });
+    let unread: BTreeSet<&String> = modelled
+        .chain(compared)
+        .filter(|language| !languages.contains(language))
+        .collect();
+    for language in unread {
+        add(
+            "pretrain.languages",
+            format!(
+                "`{language}` is measured but not pretrained on; name it here, or measure others"
+            ),
+        );
+    }
     let paired = languages.len() > 1 && languages.contains(source);
     if pretrain.uses_parallel_text() && !paired {
         add(
@@ -680,7 +711,7 @@ fn translations(
     if directions.is_empty() {
         add(
             "",
-            "nothing is left to translate: files hold all translations that the regimes need; remove the translator, or add translate_train or translate_test to finetune.regimes".into(),
+            "nothing is left to translate: files hold all translations that the regimes need; remove the translator, add translate_train or translate_test to finetune.regimes, or name in `languages` of each source of data.nli.translated_train and translated_test those that it has (without it, it counts as having all)".into(),
         );
         return;
     }
@@ -713,6 +744,10 @@ fn translations(
             base.settings.data.text_pipeline == settings.data.text_pipeline,
         ),
         ("data.nli", base.settings.data.nli == settings.data.nli),
+        (
+            "data.synthetic",
+            base.settings.data.synthetic == settings.data.synthetic,
+        ),
     ] {
         if !alike {
             add(

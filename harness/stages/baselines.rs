@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::data::nli::{Label, NliExample, check_aligned, read_examples};
-use crate::stages::Context;
+use crate::stages::{Context, divergence};
 use crate::tasks::baselines;
 
 pub const NAME: &str = "baselines";
@@ -35,6 +35,11 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     let train: BTreeMap<&str, Vec<NliExample>> = settings
         .training_languages
         .iter()
+        // Where the translator of a training set diverged, there is none.
+        .filter(|language| {
+            let folder = context.input(&format!("train:{language}"));
+            !folder.is_ok_and(divergence::has_diverged)
+        })
         .map(|language| Ok((language.as_str(), read(format!("train:{language}"))?)))
         .collect::<Result<_>>()?;
     let source = train

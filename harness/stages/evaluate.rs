@@ -61,7 +61,7 @@ pub struct TestText {
     pub language: String,
 }
 
-/// What `predictions.json` holds, in the order of `Settings::cells`.
+/// What `predictions.json` holds, in the order of `Settings::cells`; without items where the test set's translator diverged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CellResult {
     /// The run that was selected, and its epoch.
@@ -126,6 +126,21 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         let (model, classifier) = read_checkpoint(folders[run], epoch, settings.pooling)?;
         let encoder = Encoder::new(model, context.device).in_precision(settings.precision);
         for ((premises, hypotheses, told), cells) in texts {
+            // Where the translator of a test set diverged, there is nothing to predict.
+            if divergence::has_diverged(context.input(&premises.input)?) {
+                for index in cells {
+                    results[index] = Some(CellResult {
+                        run,
+                        epoch,
+                        dev: chosen[index].accuracy,
+                        premises: Vec::new(),
+                        items: Vec::new(),
+                        predicted: Vec::new(),
+                        gold: Vec::new(),
+                    });
+                }
+                continue;
+            }
             let examples = combine(context, &premises, &hypotheses)?;
             let languages = (
                 premises.language.as_str(),

@@ -192,6 +192,10 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     if settings.start == (Start::Pretrained {}) {
         divergence::refuse_diverged(context, "pretrain")?;
     }
+    // A training set may be the work of a translator.
+    for language in &settings.training_languages {
+        divergence::refuse_diverged(context, &format!("train:{language}"))?;
+    }
     let source = settings
         .dev_languages
         .first()

@@ -6,12 +6,12 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::Context;
 use super::monolingual::{evaluation_text, watch_transfer};
+use super::{Context, divergence};
 use crate::data::formats::{self, NliRows};
 use crate::data::input::{self, InputFile};
 use crate::data::leakage::pair_key;
-use crate::data::nli::{Label, NliExample, Split, write_examples};
+use crate::data::nli::{Label, NliExample, Split, read_examples, write_examples};
 use crate::data::source::NliInput;
 use crate::data::text::TextPipeline;
 use crate::random::Random;
@@ -32,7 +32,7 @@ pub struct Settings {
     pub seed: u64,
 }
 
-/// Inputs: `synthesize` where the pairs are synthetic, and for training `exclude:...` with the evaluation sets: training
+/// Inputs: `synthesize` where the pairs are synthetic, `translated` where a model of the study translated them, and for training `exclude:...` with the evaluation sets: training
 /// pairs that occur in them are removed, training sentences that occur in them counted.
 ///
 /// # Errors
@@ -118,13 +118,18 @@ fn input_files(settings: &Settings, context: &Context) -> Result<Vec<InputFile>>
                 &context.input("synthesize")?.join(name),
             )?])
         }
+        NliInput::Translated => {
+            divergence::refuse_diverged(context, "translated")?;
+            let path = context.input("translated")?.join("examples.jsonl");
+            Ok(vec![input::of_path(&path)?])
+        }
     }
 }
 
 fn read(settings: &Settings, files: &[InputFile]) -> Result<NliRows> {
     let premise_rows = match &settings.input {
         NliInput::Files { premise_rows, .. } | NliInput::Hub { premise_rows, .. } => *premise_rows,
-        NliInput::Synthetic => None,
+        NliInput::Synthetic | NliInput::Translated => None,
     };
     let mut rows = NliRows::new(&settings.language, premise_rows);
     for file in files {
@@ -142,6 +147,14 @@ fn read(settings: &Settings, files: &[InputFile]) -> Result<NliRows> {
                 formats::read(&file.path, *file_format, format, &mut rows)?;
             }
             NliInput::Synthetic => formats::read_synthetic(&file.path, &mut rows)?,
+            NliInput::Translated => {
+                rows.examples = read_examples(&file.path)?;
+                let empty = |example: &&NliExample| {
+                    example.premise.is_empty() || example.hypothesis.is_empty()
+                };
+                rows.empty_sentences = rows.examples.iter().filter(empty).count() as u64;
+                return Ok(rows);
+            }
         }
     }
     rows.finish()?;

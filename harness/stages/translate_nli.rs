@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::data::nli::{NliExample, read_examples, write_examples};
-use crate::data::tokenizer::Tokenizer;
+use crate::data::tokenizer::{Tokenizer, UNKNOWN_TEXT};
 use crate::kernels::Precision;
 use crate::model::{Batch, Encoder, Model};
 use crate::objectives::translation::Direction;
@@ -22,7 +22,11 @@ use crate::stages::translation::{encode_sources, translated};
 use crate::stages::{Context, checkpoint, divergence};
 
 pub const NAME: &str = "translate_nli";
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+
+/// What stands for an unknown token: a character that hardly a vocabulary has, so that whoever reads the translation has an unknown
+/// token there too. Spelled out, `<unk>` would be read as words of it.
+const UNKNOWN_CHARACTER: &str = "\u{fffd}";
 
 /// Sentences between two looks at the stop flag.
 const STRIDE: usize = 512;
@@ -70,13 +74,12 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         for &sentence in part {
             batch.push(&sources[sentence], from);
         }
-        done.extend(translated(
-            &encoder,
-            &batch,
-            into,
-            &settings.search,
-            &tokenizer,
-        )?);
+        let found = translated(&encoder, &batch, into, &settings.search, &tokenizer)?;
+        done.extend(
+            found
+                .iter()
+                .map(|line| line.replace(UNKNOWN_TEXT, UNKNOWN_CHARACTER)),
+        );
         context.progress.advance(done.len() as u64, "");
         if done.len() < order.len()
             && (context.stop.asked() || saved.elapsed() >= context.checkpoint_interval)
@@ -116,6 +119,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         "examples": examples.len(),
         "sentences_translated": sentences.len(),
         "sources_cut": cut,
+        "unknown_tokens": done.iter().map(|line| line.matches(UNKNOWN_CHARACTER).count()).sum::<usize>(),
         "empty_translations": done.iter().filter(|line| line.is_empty()).count(),
         "copied_sentences": translations.iter().filter(|(from, into)| from == into).count(),
         "tokens": sources.iter().map(Vec::len).sum::<usize>(),

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::data::tokenizer::{END_OF_SENTENCE, FIRST_WORD, Tokenizer, UNKNOWN};
+use crate::data::tokenizer::{END_OF_SENTENCE, FIRST_WORD, Tokenizer, UNKNOWN, UNKNOWN_TEXT};
 use crate::metrics::bleu::{BleuCounts, bleu_counts};
 use crate::model::layout::Side;
 use crate::model::{Batch, Encoder, Model, ModelSettings, Search, Shape};
@@ -363,7 +363,7 @@ pub fn text_of(tokens: &[u32], tokenizer: &Tokenizer) -> String {
 /// A held-out sentence as XLM rebuilds its references, from ids: an unknown token is written so that a translation's does not
 /// match it (XLM: evaluator.py, create_reference_files).
 fn reference_of(tokens: &[u32], tokenizer: &Tokenizer) -> String {
-    text_of(tokens, tokenizer).replace("<unk>", "<<unk>>")
+    text_of(tokens, tokenizer).replace(UNKNOWN_TEXT, "<<unk>>")
 }
 
 /// As XLM searches when it evaluates, with a beam of the study's. Differs: XLM's limit is that of a batch's longest source.

@@ -46,12 +46,12 @@ def likeness():
     def cosine(a, b):
         return torch.nn.functional.cosine_similarity(a, b, dim=0).item()
 
-    n, pairs = len(words), []
-    for i, (first, second) in enumerate(words):
-        a, b = vectors[i]
-        other = vectors[(i + n // 2) % n][1]
-        pairs.append(dict(first=first, second=second, first_vector=a.tolist(), second_vector=b.tolist(),
-                          cosine=cosine(a, b), distance=torch.dist(a, b).item(), cosine_of_others=cosine(a, other)))
+    # The last two pairs are translations of one word: neither is another word's for the other.
+    clusters, pairs = [0, 1, 2, 3, 3], []
+    for (first, second), (a, b), cluster in zip(words, vectors, clusters):
+        others = [cosine(a, other) for (_, other), number in zip(vectors, clusters) if number != cluster]
+        pairs.append(dict(first=first, second=second, cluster=cluster, cosine=cosine(a, b),
+                          distance=torch.dist(a, b).item(), cosine_of_others=math.fsum(others) / len(others)))
     return dict(table=table.tolist(), pairs=pairs)
 
 

@@ -215,6 +215,8 @@ pub enum NliInput {
     },
     /// `nli/<split>.<language>.tsv` of the input artifact `synthesize`.
     Synthetic,
+    /// `examples.jsonl` of the input artifact `translated`.
+    Translated,
 }
 
 /// What a job reads pairs of words from.

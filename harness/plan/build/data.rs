@@ -8,6 +8,7 @@ use crate::data::source::{
     NliInput, NliSource, ParallelInput, ParallelSource, TextInput, WordInput,
 };
 use crate::fingerprint::Fingerprint;
+use crate::objectives::translation::language_pairs;
 use crate::plan::Source;
 use crate::spec::Problem;
 use crate::spec::settings::{NliData, Settings};
@@ -37,7 +38,7 @@ impl Role {
         }
     }
 
-    fn split(self) -> Split {
+    pub(super) fn split(self) -> Split {
         match self {
             Self::Train | Self::TranslatedTrain => Split::Train,
             Self::Dev => Split::Dev,
@@ -165,12 +166,7 @@ impl Builder<'_> {
                 input
             }
         };
-        if role.split() == Split::Train {
-            for (other, role) in [("dev", Role::Dev), ("test", Role::Test)] {
-                let evaluation = self.nli(settings, role, language)?;
-                inputs.insert(format!("exclude:{other}"), evaluation);
-            }
-        }
+        inputs.extend(self.exclusions(settings, role, language)?);
         let stage = nli::Settings {
             split: role.split(),
             language: text_language,
@@ -182,6 +178,23 @@ impl Builder<'_> {
         self.add_data((nli::NAME, nli::VERSION), &stage, (inputs, files), name)
     }
 
+    /// Of a training set the evaluation sets of its language, whose pairs must not be among it.
+    pub(super) fn exclusions(
+        &mut self,
+        settings: &Settings,
+        role: Role,
+        language: &str,
+    ) -> Result<Inputs> {
+        let mut inputs = Inputs::new();
+        if role.split() == Split::Train {
+            for (other, role) in [("dev", Role::Dev), ("test", Role::Test)] {
+                let evaluation = self.nli(settings, role, language)?;
+                inputs.insert(format!("exclude:{other}"), evaluation);
+            }
+        }
+        Ok(inputs)
+    }
+
     /// Dev and test sets of a language, whose sentences must not be trained on.
     fn evaluation_sets(&mut self, settings: &Settings, languages: &[&str]) -> Result<Inputs> {
         let evaluated = match settings.finetune {
@@ -190,16 +203,18 @@ impl Builder<'_> {
         };
         let mut inputs = Inputs::new();
         let own = settings.translation.iter();
-        let own = own.flat_map(TranslationSettings::tested).cloned();
-        let translated = match &settings.data.nli.translator {
-            Some(_) => translator::wanted(settings),
-            None => Vec::new(),
-        };
-        let translated = translated
-            .into_iter()
-            .filter(|direction| translator::is_tested(settings, direction));
-        for direction in own.chain(translated) {
-            let (first, second) = direction.pair();
+        let mut pairs = language_pairs(
+            &own.flat_map(TranslationSettings::tested)
+                .cloned()
+                .collect::<Vec<_>>(),
+        );
+        for pair in translator::tested_pairs(settings) {
+            if !pairs.contains(&pair) {
+                pairs.push(pair);
+            }
+        }
+        for (first, second) in &pairs {
+            let (first, second) = (first.as_str(), second.as_str());
             if languages.contains(&first) || languages.contains(&second) {
                 let name = format!("exclude:parallel_test:{first}-{second}");
                 let test = self.parallel_test(settings, (first, second))?;

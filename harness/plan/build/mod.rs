@@ -36,6 +36,7 @@ pub fn build(study: &Study, root: Option<&Path>, hashes: &mut FileHashes) -> Res
         missing: Vec::new(),
         document: None,
         study,
+        translator: None,
         root,
         hashes,
     };
@@ -59,6 +60,8 @@ struct Builder<'a> {
     /// Of the variant that is being planned.
     document: Option<&'a Node>,
     study: &'a Study,
+    /// The study's translator once it is planned: its training and its test.
+    translator: Option<(Fingerprint, Option<Fingerprint>)>,
     root: Option<&'a Path>,
     hashes: &'a mut FileHashes,
 }

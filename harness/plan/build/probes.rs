@@ -26,6 +26,7 @@ impl Builder<'_> {
             let stage = language_modelling::Settings {
                 languages: modelling.languages.clone(),
                 units: modelling.units.clone(),
+                longest: pretraining.stream_length,
                 precision: pretraining.precision,
             };
             let identity = (language_modelling::NAME, language_modelling::VERSION);
@@ -48,6 +49,7 @@ impl Builder<'_> {
                 dictionaries: dictionaries.to_vec(),
                 similarity: words.similarity.clone(),
                 words: words.words,
+                same_tokens: words.same_tokens,
             };
             let identity = (word_embeddings::NAME, word_embeddings::VERSION);
             self.measure((variant, seed, "words of"), identity, &stage, inputs)?;
@@ -57,7 +59,7 @@ impl Builder<'_> {
 
     fn pretrained(&mut self, variant: &str, settings: &Settings, seed: u64) -> Result<Inputs> {
         let mut inputs = Inputs::from([("tokenizer".to_owned(), self.tokenizer(settings)?)]);
-        if let Some(job) = self.pretrain(variant, settings, None, seed)? {
+        if let Some(job) = self.shown_pretrain(variant, settings, None, seed)? {
             inputs.insert("pretrain".to_owned(), job);
         }
         Ok(inputs)

@@ -25,7 +25,7 @@ impl Builder<'_> {
         for pretrain_seed in &settings.seeds.pretrain {
             self.measurements(variant, settings, *pretrain_seed)?;
             if let Some(finetuning) = &settings.finetune {
-                let encoder = self.pretrain(variant, settings, None, *pretrain_seed)?;
+                let encoder = self.shown_pretrain(variant, settings, None, *pretrain_seed)?;
                 for finetune_seed in &settings.seeds.finetune {
                     for training in training_sets(settings, finetuning) {
                         let seeds = (*pretrain_seed, *finetune_seed);
@@ -107,16 +107,30 @@ impl Builder<'_> {
         let label = format!("pretrain {what}, seed {seed}");
         let identity = (pretrain::NAME, pretrain::VERSION);
         let job = self.add(identity, &stage, inputs, Files::new(), label, estimate)?;
-        let pretraining = Pretraining {
+        Ok(Some(job))
+    }
+
+    /// As [`Builder::pretrain`], of a model whose curves stand in the report under the variant's name.
+    pub(super) fn shown_pretrain(
+        &mut self,
+        variant: &str,
+        settings: &Settings,
+        objectives: Option<&Vec<ObjectiveSettings>>,
+        seed: u64,
+    ) -> Result<Option<Fingerprint>> {
+        let job = self.pretrain(variant, settings, objectives, seed)?;
+        let pretraining = job.clone().map(|fingerprint| Pretraining {
             variant: variant.to_owned(),
             seed,
-            fingerprint: job.clone(),
-        };
+            fingerprint,
+        });
         // Both sides of a translation model may start from the same.
-        if !self.plan.pretrainings.contains(&pretraining) {
+        if let Some(pretraining) = pretraining
+            && !self.plan.pretrainings.contains(&pretraining)
+        {
             self.plan.pretrainings.push(pretraining);
         }
-        Ok(Some(job))
+        Ok(job)
     }
 
     fn run(

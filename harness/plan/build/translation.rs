@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result};
 
 use super::data::Role;
 use super::{Builder, Files, Inputs};
+use crate::data::source::NliInput;
 use crate::fingerprint::Fingerprint;
 use crate::objectives::translation::{Direction, language_pairs, languages};
 use crate::plan::estimate::{self, Estimate};
@@ -13,7 +14,7 @@ use crate::spec::Variant;
 use crate::spec::settings::Settings;
 use crate::spec::translation::TranslationSettings;
 use crate::spec::translator::{self, TranslatorSettings};
-use crate::stages::{translate, translate_nli, translation};
+use crate::stages::{nli, translate, translate_nli, translation};
 
 impl Builder<'_> {
     pub(super) fn translation(
@@ -23,6 +24,12 @@ impl Builder<'_> {
         translating: &TranslationSettings,
         seeds: (u64, u64),
     ) -> Result<()> {
+        // Their curves stand in the report as the variant's.
+        for start in [&translating.encoder, &translating.decoder] {
+            if start.is_pretrained() {
+                self.shown_pretrain(variant, settings, start.objectives(), seeds.0)?;
+            }
+        }
         let name = format!("translation {variant}, seeds {}/{}", seeds.0, seeds.1);
         let training = self.translation_model(&name, variant, settings, translating, seeds)?;
         let tested = translating.tested();
@@ -144,9 +151,10 @@ impl Builder<'_> {
         let (base, translator) = self.translator_variant(settings)?;
         let direction = direction(settings, role, language);
         let (training, _) = self.translator(base, translator)?;
-        let of = match role {
-            Role::TranslatedTest => (Role::Test, language),
-            _ => (Role::Train, settings.languages.source.as_str()),
+        let source = settings.languages.source.as_str();
+        let (of, into) = match role {
+            Role::TranslatedTest => ((Role::Test, language), source),
+            _ => ((Role::Train, source), language),
         };
         let inputs = Inputs::from([
             ("tokenizer".to_owned(), self.tokenizer(&base.settings)?),
@@ -158,12 +166,26 @@ impl Builder<'_> {
             search: translator.search,
             precision: translator.train.precision,
         };
-        self.add_data(
+        let name = format!("nli {} {language}", role.name());
+        let translated = self.add_data(
             (translate_nli::NAME, translate_nli::VERSION),
             &stage,
             (inputs, Files::new()),
-            format!("nli {} {language}", role.name()),
-        )
+            format!("translation of {name}"),
+        )?;
+        // From here on they are as if a file had held them.
+        let mut inputs = self.exclusions(settings, role, language)?;
+        inputs.insert("translated".to_owned(), translated);
+        let stage = nli::Settings {
+            split: role.split(),
+            language: into.to_owned(),
+            input: NliInput::Translated,
+            text_pipeline: settings.data.text_pipeline,
+            limit: None,
+            seed: settings.seeds.data,
+        };
+        let identity = (nli::NAME, nli::VERSION);
+        self.add_data(identity, &stage, (inputs, Files::new()), name)
     }
 
     /// Who translated for a language.
@@ -206,6 +228,9 @@ impl Builder<'_> {
         base: &Variant,
         translator: &TranslatorSettings,
     ) -> Result<(Fingerprint, Option<Fingerprint>)> {
+        if let Some(planned) = &self.translator {
+            return Ok(planned.clone());
+        }
         let settings = &base.settings;
         let directions = translator::wanted(settings);
         let tested: Vec<Direction> = directions
@@ -227,6 +252,10 @@ impl Builder<'_> {
                 &tested,
             )?),
         };
+        // What is missing is to be told at each place that asks for it.
+        if self.missing.is_empty() {
+            self.translator = Some((training.clone(), evaluation.clone()));
+        }
         Ok((training, evaluation))
     }
 }

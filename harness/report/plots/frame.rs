@@ -109,18 +109,24 @@ impl Axis {
     /// The shortest axis from tick to tick around `low` to `high` with about `wanted` steps of 1, 2 or 5 times a power
     /// of ten.
     pub fn around(low: f64, high: f64, wanted: f64) -> Self {
-        let (low, high) = if high > low {
-            (low, high)
-        } else {
-            (low - 0.5, low + 0.5)
+        let (low, high) = match (low.is_finite() && high.is_finite(), high > low) {
+            (true, true) => (low, high),
+            (true, false) => (low - 0.5, low + 0.5),
+            (false, _) => (0.0, 1.0),
         };
+        // Where a value is so large that half is lost in rounding, there is nothing to tell apart.
+        let high = high.max(low + 1e-9 * low.abs().max(1e-9));
         let (mantissa, exponent) = step((high - low) / wanted);
         let size = scaled(mantissa, exponent);
         let (first, last) = ((low / size).floor() as i64, (high / size).ceil() as i64);
         let decimals = usize::try_from(-exponent).unwrap_or(0);
         let ticks = (first..=last).map(|index| {
             let value = scaled(index * mantissa, exponent);
-            (value, minus(&format!("{value:.decimals$}")))
+            let label = match value.abs() < LARGEST_PLAIN {
+                true => format!("{value:.decimals$}"),
+                false => format!("{value:.1e}"),
+            };
+            (value, minus(&label))
         });
         Self {
             low: scaled(first * mantissa, exponent),
@@ -187,16 +193,24 @@ impl Axis {
     }
 }
 
+/// Numbers from here on are labelled with an exponent.
+const LARGEST_PLAIN: f64 = 1e7;
+
 /// The smallest of 1, 2, 5 times a power of ten that is at least `size`.
 fn step(size: f64) -> (i64, i32) {
-    for exponent in -9..=18 {
+    const SMALLEST: i32 = -18;
+    let near = match size > 0.0 && size.is_finite() {
+        true => (size.log10().floor() as i32).max(SMALLEST),
+        false => SMALLEST,
+    };
+    for exponent in near - 1..=near + 1 {
         for mantissa in [1, 2, 5] {
             if scaled(mantissa, exponent) >= size * (1.0 - 1e-9) {
                 return (mantissa, exponent);
             }
         }
     }
-    (1, 19)
+    (1, near + 2)
 }
 
 /// `mantissa` times ten to the `exponent`, rounded once.

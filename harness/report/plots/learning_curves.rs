@@ -7,18 +7,20 @@ use crate::metrics::CHANCE;
 use crate::report::manifest::Languages;
 use crate::report::scores::{CurvePoint, CurveStage};
 use anyhow::Result;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Which panel a point belongs to: stage, the series' name without its language, and on which side of the transfer the
 /// language is.
 type PanelKey = (CurveStage, String, Side);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Side {
     /// Pretraining: all languages together.
     Every,
     Source,
     Targets,
+    /// A language by itself, where runs have not the same ones.
+    One(String),
 }
 
 /// One run's line: variant, pretraining seed, fine-tuning seed.
@@ -58,6 +60,7 @@ pub(super) fn draw(material: &Material) -> Result<Option<Canvas>> {
     if panels.is_empty() {
         return Ok(None);
     }
+    let panels = comparable(panels);
     let title = "Learning curves";
     let subtitle = format!(
         "Study {}, profile {}. One line per run, from its first validation to its last; runs of a variant differ in their seeds. \
@@ -86,15 +89,44 @@ pub(super) fn draw(material: &Material) -> Result<Option<Canvas>> {
     Ok(Some(canvas))
 }
 
+/// Means over other languages are not to be compared: where runs have not the same ones, each language has a panel.
+fn comparable(panels: BTreeMap<PanelKey, Lines>) -> BTreeMap<PanelKey, Lines> {
+    let mut split: BTreeMap<PanelKey, Lines> = BTreeMap::new();
+    for ((stage, measure, side), lines) in panels {
+        let languages = |line: &BTreeMap<u64, BTreeMap<String, f64>>| -> BTreeSet<String> {
+            line.values().flat_map(BTreeMap::keys).cloned().collect()
+        };
+        let sets: BTreeSet<BTreeSet<String>> = lines.values().map(languages).collect();
+        if sets.len() <= 1 {
+            split.insert((stage, measure, side), lines);
+            continue;
+        }
+        for (run, line) in lines {
+            for (place, values) in line {
+                for (language, value) in values {
+                    let key = (stage, measure.clone(), Side::One(language.clone()));
+                    let lines = split.entry(key).or_default().entry(run).or_default();
+                    lines.entry(place).or_default().insert(language, value);
+                }
+            }
+        }
+    }
+    split
+}
+
 /// The panel of a point and the language (or pair) in its series' name; empty when there is none.
 fn place(point: &CurvePoint, languages: &Languages) -> (PanelKey, String) {
     let known = |word: &str| {
         word == languages.source || languages.targets.iter().any(|target| target == word)
     };
     let mut words: Vec<&str> = point.series.split_whitespace().collect();
-    let named = words
-        .iter()
-        .position(|word| word.split('-').all(known) || known(word));
+    // Of pretraining it stands third, be it one that is pretrained on only.
+    let named = match point.stage {
+        CurveStage::Pretrain if words.len() > 3 => Some(2),
+        _ => words
+            .iter()
+            .position(|word| word.split('-').all(known) || known(word)),
+    };
     let language = named.map(|index| words.remove(index)).unwrap_or_default();
     let side = match point.stage {
         CurveStage::Pretrain | CurveStage::Translation => Side::Every,
@@ -173,7 +205,7 @@ fn draw_panel(
     let title = panel_title(
         *stage,
         &rest.join(" ").replace('_', " "),
-        *side,
+        side,
         lines,
         languages,
         geometric,
@@ -237,7 +269,7 @@ fn draw_panel(
 fn panel_title(
     stage: CurveStage,
     measure: &str,
-    side: Side,
+    side: &Side,
     lines: &Lines,
     languages: &Languages,
     geometric: bool,
@@ -256,6 +288,7 @@ fn panel_title(
     let mean = if geometric { "geometric mean" } else { "mean" };
     let of = match side {
         Side::Source => languages.source.clone(),
+        Side::One(language) => language.clone(),
         Side::Targets if shown > 1 => format!("{mean} of {shown} targets"),
         Side::Every if shown > 1 => format!("{mean} of {shown}"),
         _ => {
