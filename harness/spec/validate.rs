@@ -471,8 +471,7 @@ fn data(settings: &Settings, add: &mut impl FnMut(&str, String)) {
         for (index, source) in word_similarity.iter().enumerate() {
             // Generated languages have codes of their own.
             let problems = source.problems().into_iter();
-            for (field, message) in problems.filter(|(field, _)| !field.starts_with("languages."))
-            {
+            for (field, message) in problems.filter(|(field, _)| !field.starts_with("languages.")) {
                 add(&format!("data.word_similarity.{index}.{field}"), message);
             }
         }
