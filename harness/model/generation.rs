@@ -1,9 +1,11 @@
 //! Translating: greedy and beam search with a model that has a decoder.
 //!
-//! Sentences are grouped by length; a thread searches a group by itself, so that neither the number of threads nor what
-//! else is translated changes a hypothesis. Keys and values are kept from token to token.
+//! Threads take sentences from one queue, the longest first, and others as some end, so that the matrix products stay as tall as
+//! they were. Rows of a product know nothing of each other: neither the number of threads nor what else is translated changes a
+//! hypothesis. Keys and values are kept from token to token.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Result, ensure};
 
@@ -84,31 +86,30 @@ impl Encoder {
             .collect();
         let mut order: Vec<usize> = (0..lengths.len()).collect();
         order.sort_by_key(|&sentence| (std::cmp::Reverse(lengths[sentence]), sentence));
-        let groups: Vec<&[usize]> = order.chunks((ROWS / search.beam).max(1)).collect();
         let mut found: Vec<Mutex<Vec<Hypothesis>>> = Vec::new();
         found.resize_with(lengths.len(), Mutex::default);
         // A card trains; the search runs on the CPU.
         let home = self.home()?;
         let encoder = home.context(Side::Encoder, Direction::Bidirectional, None);
         let decoder = home.context(Side::Decoder, Direction::Causal, None);
-        self.device().pool().each(groups.len(), |group| {
+        let pool = self.device().pool();
+        // No thread takes all of few.
+        let share = order.len().div_ceil(pool.threads()).max(1);
+        let capacity = (ROWS / search.beam).clamp(1, share);
+        let taken = AtomicUsize::new(0);
+        pool.each(pool.threads().min(order.len()), |_| {
             let mut scratch = self.take_scratch();
-            let sentences = groups[group];
-            let hypotheses = Group::new(
-                (&encoder, &decoder),
-                sources,
-                languages,
-                sentences,
-                search,
-                &mut scratch,
-            )
-            .search(&mut scratch);
-            for (&sentence, hypotheses) in sentences.iter().zip(hypotheses) {
-                // Each sentence is in one group.
+            let searcher = Searcher::new((&encoder, &decoder), (sources, languages), search);
+            let take = |number: usize| {
+                let first = taken.fetch_add(number, Ordering::Relaxed).min(order.len());
+                &order[first..order.len().min(first + number)]
+            };
+            searcher.run(capacity, take, &mut scratch, |sentence, hypotheses| {
+                // Each sentence is taken once.
                 if let Ok(mut place) = found[sentence].lock() {
                     *place = hypotheses;
                 }
-            }
+            });
             self.return_scratch(scratch);
         });
         Ok(found
@@ -118,13 +119,18 @@ impl Encoder {
     }
 }
 
-/// Sentences that are searched together.
-struct Group<'a> {
+/// One thread's sentences, searched together.
+struct Searcher<'a> {
+    encoder: &'a Context<'a>,
     decoder: &'a Context<'a>,
+    /// All sentences, and what each is to be translated into.
+    all: &'a Batch,
+    languages: &'a [u32],
     search: &'a Search,
     sentences: Vec<Sentence>,
-    /// Keys and values of the sources, by sentence.
+    /// Keys and values of sources, and which of them no sentence uses.
     sources: Vec<Caches>,
+    free_sources: Vec<usize>,
     /// Keys and values of hypotheses, and which of them no hypothesis uses.
     own: Vec<Caches>,
     free: Vec<usize>,
@@ -133,9 +139,15 @@ struct Group<'a> {
 }
 
 struct Sentence {
+    /// Its place among all.
+    number: usize,
+    /// Its place among `Searcher::sources`.
+    source: usize,
     language: u32,
     /// Most tokens of a translation, its end among them.
     longest: usize,
+    /// Tokens of its live hypotheses.
+    length: usize,
     live: Vec<Live>,
     ended: Vec<Hypothesis>,
 }
@@ -145,58 +157,81 @@ struct Sentence {
 struct Live {
     tokens: Vec<u32>,
     log_probability: f64,
-    /// Its place among `Group::own`.
+    /// Its place among `Searcher::own`.
     caches: usize,
 }
 
-impl<'a> Group<'a> {
-    /// Encodes the sentences and begins a hypothesis for each.
+impl<'a> Searcher<'a> {
     fn new(
-        (encoder, decoder): (&Context, &'a Context<'a>),
-        sources: &Batch,
-        languages: &[u32],
-        sentences: &[usize],
+        (encoder, decoder): (&'a Context<'a>, &'a Context<'a>),
+        (all, languages): (&'a Batch, &'a [u32]),
         search: &'a Search,
-        scratch: &mut Scratch,
     ) -> Self {
-        let settings = &decoder.shape.settings;
+        Self {
+            encoder,
+            decoder,
+            all,
+            languages,
+            search,
+            sentences: Vec::new(),
+            sources: Vec::new(),
+            free_sources: Vec::new(),
+            own: Vec::new(),
+            free: Vec::new(),
+            step: StepScratch::default(),
+            vocabulary: VocabularyScratch::default(),
+        }
+    }
+
+    /// Encodes sentences and begins a hypothesis for each.
+    fn admit(&mut self, numbers: &[usize], scratch: &mut Scratch) {
+        let settings = &self.decoder.shape.settings;
         let mut batch = Batch::new();
-        for &sentence in sentences {
-            let rows = sources.offsets[sentence] as usize..sources.offsets[sentence + 1] as usize;
-            batch.tokens.extend(&sources.tokens[rows.clone()]);
-            batch.positions.extend(&sources.positions[rows.clone()]);
-            batch.languages.extend(&sources.languages[rows]);
+        for &number in numbers {
+            let offsets = &self.all.offsets;
+            let rows = offsets[number] as usize..offsets[number + 1] as usize;
+            batch.tokens.extend(&self.all.tokens[rows.clone()]);
+            batch.positions.extend(&self.all.positions[rows.clone()]);
+            batch.languages.extend(&self.all.languages[rows]);
             batch.offsets.push(batch.tokens.len() as u32);
         }
         let mut activations = Activations::for_evaluation();
         let shard = Shard {
             batch: &batch,
-            sequences: 0..sentences.len(),
+            sequences: 0..numbers.len(),
             tokens_before: 0,
             source: None,
         };
-        trunk::forward(encoder, &shard, settings.layers, &mut activations, scratch);
+        trunk::forward(
+            self.encoder,
+            &shard,
+            settings.layers,
+            &mut activations,
+            scratch,
+        );
         let states = activations.states(settings.layers);
-        let mut group = Group {
-            decoder,
-            search,
-            sentences: Vec::new(),
-            sources: Vec::new(),
-            own: Vec::new(),
-            free: Vec::new(),
-            step: StepScratch::default(),
-            vocabulary: VocabularyScratch::default(),
-        };
-        for (pair, &sentence) in batch.offsets.windows(2).zip(sentences) {
+        for (pair, &number) in batch.offsets.windows(2).zip(numbers) {
             let rows = pair[0] as usize * settings.hidden..pair[1] as usize * settings.hidden;
-            let caches = trunk::source_caches(decoder, &states[rows], &mut group.step);
-            group.sources.push(caches);
-            let (factor, constant) = search.longest;
+            let caches = trunk::source_caches(self.decoder, &states[rows], &mut self.step);
+            let source = match self.free_sources.pop() {
+                Some(source) => {
+                    self.sources[source] = caches;
+                    source
+                }
+                None => {
+                    self.sources.push(caches);
+                    self.sources.len() - 1
+                }
+            };
+            let (factor, constant) = self.search.longest;
             let longest = (factor * f64::from(pair[1] - pair[0])) as usize + constant;
-            let own = group.caches();
-            group.sentences.push(Sentence {
-                language: languages[sentence],
+            let own = self.caches();
+            self.sentences.push(Sentence {
+                number,
+                source,
+                language: self.languages[number],
                 longest: longest.clamp(1, settings.positions),
+                length: 0,
                 live: vec![Live {
                     tokens: Vec::new(),
                     log_probability: 0.0,
@@ -205,7 +240,6 @@ impl<'a> Group<'a> {
                 ended: Vec::new(),
             });
         }
-        group
     }
 
     /// Empty caches for a hypothesis.
@@ -221,22 +255,36 @@ impl<'a> Group<'a> {
         index
     }
 
-    /// Extends all hypotheses token by token until no sentence has any left.
-    fn search(mut self, scratch: &mut Scratch) -> Vec<Vec<Hypothesis>> {
+    /// Searches what `take` gives, up to `capacity` sentences at a time, and hands each sentence's hypotheses to `give`.
+    fn run<'n>(
+        mut self,
+        capacity: usize,
+        take: impl Fn(usize) -> &'n [usize],
+        scratch: &mut Scratch,
+        give: impl Fn(usize, Vec<Hypothesis>),
+    ) {
         let Some(output) = self.decoder.output() else {
-            return vec![Vec::new(); self.sentences.len()];
+            return;
         };
         let hidden = output.hidden;
         let block = vocabulary::block_rows(output.bias.len());
-        for length in 1.. {
+        // Several are encoded together.
+        let few = capacity - (capacity / 4).max(1);
+        loop {
+            if self.sentences.len() <= few {
+                let taken = take(capacity - self.sentences.len());
+                if !taken.is_empty() {
+                    self.admit(taken, scratch);
+                }
+            }
             let mut next = Vec::new();
-            for (source, sentence) in self.sentences.iter().enumerate() {
+            for sentence in &self.sentences {
                 next.extend(sentence.live.iter().map(|live| Next {
                     token: live.tokens.last().copied().unwrap_or(self.search.end),
-                    position: length as u32 - 1,
+                    position: sentence.length as u32,
                     language: sentence.language,
                     own: live.caches,
-                    source,
+                    source: sentence.source,
                 }));
             }
             if next.is_empty() {
@@ -264,29 +312,34 @@ impl<'a> Group<'a> {
                     .by_ref()
                     .take(self.sentences[sentence].live.len())
                     .collect();
-                self.extend(sentence, length, &own);
+                self.extend(sentence, &own);
+            }
+            let all = std::mem::take(&mut self.sentences);
+            let (done, live): (Vec<_>, Vec<_>) = all
+                .into_iter()
+                .partition(|sentence| sentence.live.is_empty());
+            self.sentences = live;
+            for mut sentence in done {
+                self.free_sources.push(sentence.source);
+                sentence.ended.truncate(self.search.beam);
+                give(sentence.number, sentence.ended);
             }
         }
-        let sentences = self.sentences.into_iter();
-        sentences
-            .map(|mut sentence| {
-                sentence.ended.truncate(self.search.beam);
-                sentence.ended
-            })
-            .collect()
     }
 
-    /// The sentence's hypotheses after their token number `length`, of which each has `candidates`, the best first.
+    /// The sentence's hypotheses after one more token, of which each has `candidates`, the best first.
     ///
     /// An end counts when it is among the `beam` best continuations (as in fairseq and transformers, which makes a beam of
     /// one greedy search). Differs: XLM takes ends among twice as many.
-    fn extend(&mut self, sentence: usize, length: usize, candidates: &[Vec<(u32, f64)>]) {
+    fn extend(&mut self, sentence: usize, candidates: &[Vec<(u32, f64)>]) {
         let Search {
             beam,
             length_penalty,
             end,
             ..
         } = *self.search;
+        self.sentences[sentence].length += 1;
+        let length = self.sentences[sentence].length;
         let parents = std::mem::take(&mut self.sentences[sentence].live);
         let mut ranked: Vec<(f64, usize, u32)> = Vec::new();
         for (parent, (live, candidates)) in parents.iter().zip(candidates).enumerate() {
