@@ -183,9 +183,11 @@ impl Axis {
         }
     }
 
-    /// A value's height on the page, for an axis that goes up from `bottom` to `top`.
+    /// A value's height on the page, for an axis that goes up from `bottom` to `top`; what lies beyond an end, such as an interval
+    /// without one, stops there.
     pub fn height(&self, value: f64, top: f64, bottom: f64) -> f64 {
-        bottom - self.fraction(value) * (bottom - top)
+        let value = if value.is_nan() { self.low } else { value };
+        bottom - self.fraction(value.clamp(self.low, self.high)) * (bottom - top)
     }
 
     pub fn is_logarithmic(&self) -> bool {
@@ -350,6 +352,29 @@ mod tests {
         assert_eq!(
             labels(&Axis::counts(2_600_000.0, 5.0)),
             ["0", "1 M", "2 M", "3 M"]
+        );
+    }
+
+    #[test]
+    fn axes_hold_any_number() {
+        for (low, high) in [
+            (1e30, 4e35),
+            (3e26, 3e26 * (1.0 + 1e-15)),
+            (0.0, f64::INFINITY),
+            (f64::INFINITY, f64::NEG_INFINITY),
+            (-1e-300, 1e-300),
+            (0.0, f64::MAX),
+        ] {
+            let axis = Axis::around(low, high, 5.0);
+            assert!((2..40).contains(&axis.ticks.len()), "{low} {high}");
+            for value in [low, high, f64::NAN] {
+                let height = axis.height(value, 10.0, 200.0);
+                assert!((9.9..=200.1).contains(&height), "{value}: {height}");
+            }
+        }
+        assert_eq!(
+            labels(&Axis::around(0.0, 2e30, 2.0)),
+            ["0", "1.0e30", "2.0e30"]
         );
     }
 
