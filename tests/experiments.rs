@@ -297,6 +297,10 @@ fn real_text_is_there_for_every_language() {
         ("xlm_xnli.yaml", "small"),
         ("xlm_xnli.yaml", "gpu"),
         ("initialisation_ablation.yaml", "small"),
+        ("xlm_supervised_mt.yaml", "small"),
+        ("xlm_unsupervised_mt.yaml", "gpu"),
+        ("xlm_low_resource_lm.yaml", "small"),
+        ("xlm_word_embeddings.yaml", "small"),
     ] {
         let planned = plan(&study(name, Some(profile)), Some(Path::new(&data)));
         assert!(
