@@ -14,14 +14,13 @@ use super::measurements::CellMeasurements;
 use super::results::Results;
 use super::scores::{Cell, CellPredictions, CurvePoint, CurveStage, ItemPrediction};
 use super::translations::CellTranslations;
+use super::translators;
 use crate::fingerprint::Fingerprint;
 use crate::language;
 use crate::metrics::TranslationCounts;
 use crate::metrics::bleu::{self, BleuCounts};
 use crate::metrics::chrf::{self, ChrfVariant};
-use crate::plan::{
-    self, DataFile, MeasurementRun, OwnTranslator, Plan, Run, TranslationRun, Translator,
-};
+use crate::plan::{self, DataFile, MeasurementRun, Plan, Run, TranslationRun};
 use crate::spec::settings::Scale;
 use crate::spec::{LAST_UPDATE, Study, TRANSLATION_TASK, VALIDATION_BLEU, evaluations, selections};
 use crate::stages::finetune::DevScores;
@@ -435,7 +434,7 @@ impl Gathered {
     }
 }
 
-fn diverged_detail(artifact: &Artifact) -> String {
+pub(super) fn diverged_detail(artifact: &Artifact) -> String {
     let said = &artifact.record.facts["diverged"];
     format!(
         "{} was not finite at update {}",
@@ -603,7 +602,7 @@ fn manifest(
         configurations: std::mem::take(&mut gathered.configurations),
         statuses: std::mem::take(&mut gathered.statuses),
         baselines,
-        translations: translators(plan, store)?,
+        translations: translators::in_words(plan, store)?,
         translation_scores: first.translation.as_ref().map(|translation| {
             let bleu = translation.test.bleu;
             let copies = gathered.copies.iter();
@@ -617,79 +616,6 @@ fn manifest(
             }
         }),
     })
-}
-
-/// Who translated what, in words; of the study's own models with what they score.
-fn translators(plan: &Plan, store: &Store) -> Result<BTreeMap<String, String>> {
-    let described = plan.translations.iter().map(|(what, translator)| {
-        let words = match translator {
-            Translator::Other(words) => words.clone(),
-            Translator::Own(own) => own_translator(own, store)?,
-        };
-        Ok((what.clone(), words))
-    });
-    described.collect()
-}
-
-fn own_translator(own: &OwnTranslator, store: &Store) -> Result<String> {
-    let search = own.search;
-    let mut words = format!(
-        "a model of this study, built on `{}` ({}, {}, length penalty {})",
-        own.variant,
-        own.training.short(),
-        search.name().replace('_', " "),
-        search.length_penalty
-    );
-    let Some(training) = store.find(&own.training)? else {
-        words.push_str(", which is not trained yet");
-        return Ok(words);
-    };
-    if training.record.diverged() {
-        words.push_str(&format!(", which diverged: {}", diverged_detail(&training)));
-        return Ok(words);
-    }
-    let direction = own.direction.to_string();
-    let update = training.record.facts["best_update"].as_u64();
-    let held_out = &training.record.facts["validation_pairs"][&direction];
-    for line in metrics::read_metrics(&training.folder)? {
-        if let Metrics::Translation {
-            update: of_update,
-            of,
-            bleu,
-            ..
-        } = line
-            && Some(of_update) == update
-            && of == direction
-        {
-            words.push_str(&format!(
-                ": BLEU {bleu:.1} on the {held_out} held-out pairs that chose it"
-            ));
-        }
-    }
-    if let Some(evaluation) = &own.evaluation
-        && let Some(evaluation) = store.find(evaluation)?
-    {
-        for result in translate::read_results(&evaluation.folder)? {
-            if result.direction == own.direction {
-                let mut counts = BleuCounts::default();
-                for sentence in &result.sentences {
-                    counts.add(&sentence.bleu);
-                }
-                words.push_str(&format!(
-                    "; {:.1} on {} test pairs ({})",
-                    counts.bleu(own.bleu.smoothing),
-                    result.sentences.len(),
-                    match result.search == translate::COPY {
-                        true => "copying the source",
-                        false => "translated",
-                    }
-                ));
-            }
-        }
-    }
-    let signature = bleu::signature(own.bleu.tokenization, own.bleu.smoothing, false);
-    words.push_str(&format!(" ({signature})"));
-    Ok(words)
 }
 
 /// How many examples each set had cut: training and dev sets by what was trained on, test sets by their input's name, test

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use polars::prelude::{Column, DataFrame, Float64Chunked, PolarsResult, UInt32Chunked};
 
 use crate::metrics::{Items, LANGUAGE_MODELLING_TASK, Measurement, WORD_TRANSLATION_TASK};
-use crate::report::results::{cell_columns, decode_parquet, read_cells};
+use crate::report::results::{cell_columns, read_cells, read_table};
 use crate::report::scores::Cell;
 
 /// Written where a study measures pretrained models as they are.
@@ -73,15 +73,7 @@ pub fn frame(measurements: &[CellMeasurements]) -> PolarsResult<DataFrame> {
 
 /// Reads the file; none is there where a study measures nothing.
 pub fn read(folder: &Path) -> Result<Vec<CellMeasurements>> {
-    let path = folder.join(MEASUREMENTS);
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
-    let table = || format!("{} is not a table of measurements", path.display());
-    let frame = decode_parquet(bytes).with_context(table)?;
-    from_frame(&frame).with_context(table)
+    read_table(&folder.join(MEASUREMENTS), "measurements", from_frame)
 }
 
 fn from_frame(frame: &DataFrame) -> Result<Vec<CellMeasurements>> {
@@ -123,11 +115,5 @@ fn from_frame(frame: &DataFrame) -> Result<Vec<CellMeasurements>> {
         measurements.push(CellMeasurements { cell, items });
     }
     measurements.sort_by(|a, b| a.cell.cmp(&b.cell));
-    if let Some(pair) = measurements
-        .windows(2)
-        .find(|pair| pair[0].cell == pair[1].cell)
-    {
-        bail!("the rows of {:?} are not together", pair[0].cell);
-    }
     Ok(measurements)
 }

@@ -19,6 +19,7 @@ pub mod scores;
 pub mod summary;
 pub mod tables;
 pub mod translations;
+mod translators;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

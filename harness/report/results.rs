@@ -1,5 +1,6 @@
 //! The source files of a results folder: predictions, scores, curves and the manifest. All else is made from them.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Cursor;
 use std::ops::Range;
@@ -323,6 +324,22 @@ fn parquet(frame: PolarsResult<DataFrame>) -> PolarsResult<Vec<u8>> {
     Ok(bytes)
 }
 
+/// A table that only some studies have; its absence is nothing wrong. `what` it is a table of, for messages.
+pub(super) fn read_table<T>(
+    path: &Path,
+    what: &str,
+    read: impl Fn(&DataFrame) -> Result<Vec<T>>,
+) -> Result<Vec<T>> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let table = || format!("{} is not a table of {what}", path.display());
+    let frame = decode_parquet(bytes).with_context(table)?;
+    read(&frame).with_context(table)
+}
+
 /// Decodes a Parquet file held in memory.
 pub fn decode_parquet(bytes: Vec<u8>) -> PolarsResult<DataFrame> {
     ParquetReader::new(Cursor::new(bytes)).finish()
@@ -336,7 +353,7 @@ fn read_predictions(path: &Path) -> Result<Vec<CellPredictions>> {
     cells(&frame).with_context(|| format!("{} is not a table of predictions", path.display()))
 }
 
-/// The cells of a table, each with its rows; rows of a cell that are not together give it twice.
+/// The cells of a table, each with its rows, which must stand together.
 pub(super) fn read_cells(frame: &DataFrame) -> Result<Vec<(Cell, Range<usize>)>> {
     let text = |name: &str| -> PolarsResult<&StringChunked> { frame.column(name)?.str() };
     let seed = |name: &str| -> PolarsResult<&UInt64Chunked> { frame.column(name)?.u64() };
@@ -371,6 +388,10 @@ pub(super) fn read_cells(frame: &DataFrame) -> Result<Vec<(Cell, Range<usize>)>>
         };
         cells.push((cell, row..row + 1));
     }
+    let mut seen = BTreeSet::new();
+    if let Some((cell, _)) = cells.iter().find(|(cell, _)| !seen.insert(cell)) {
+        bail!("the rows of {cell:?} are not together");
+    }
     Ok(cells)
 }
 
@@ -403,12 +424,6 @@ fn cells(frame: &DataFrame) -> Result<Vec<CellPredictions>> {
         predictions.push(CellPredictions { cell, items });
     }
     predictions.sort_by(|a, b| a.cell.cmp(&b.cell));
-    if let Some(pair) = predictions
-        .windows(2)
-        .find(|pair| pair[0].cell == pair[1].cell)
-    {
-        bail!("the rows of {:?} are not together", pair[0].cell);
-    }
     Ok(predictions)
 }
 

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use polars::prelude::{Column, DataFrame, PolarsResult, UInt32Chunked};
 
 use crate::metrics::TranslationCounts;
 use crate::metrics::bleu::ORDER;
 use crate::metrics::chrf::ORDERS;
-use crate::report::results::{cell_columns, decode_parquet, read_cells};
+use crate::report::results::{cell_columns, read_cells, read_table};
 use crate::report::scores::Cell;
 
 /// Written where a study translates.
@@ -101,15 +101,7 @@ pub fn frame(translations: &[CellTranslations]) -> PolarsResult<DataFrame> {
 
 /// Reads the file; none is there where a study does not translate.
 pub fn read(folder: &Path) -> Result<Vec<CellTranslations>> {
-    let path = folder.join(TRANSLATIONS);
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
-    let table = || format!("{} is not a table of translations", path.display());
-    let frame = decode_parquet(bytes).with_context(table)?;
-    from_frame(&frame).with_context(table)
+    read_table(&folder.join(TRANSLATIONS), "translations", from_frame)
 }
 
 fn from_frame(frame: &DataFrame) -> Result<Vec<CellTranslations>> {
@@ -139,11 +131,5 @@ fn from_frame(frame: &DataFrame) -> Result<Vec<CellTranslations>> {
         });
     }
     translations.sort_by(|a, b| a.cell.cmp(&b.cell));
-    if let Some(pair) = translations
-        .windows(2)
-        .find(|pair| pair[0].cell == pair[1].cell)
-    {
-        bail!("the rows of {:?} are not together", pair[0].cell);
-    }
     Ok(translations)
 }

@@ -1,19 +1,21 @@
 //! What a study file may say beyond its types: ranges, names that must exist, parts that must fit together.
 
+mod finetune;
+mod probes;
+mod translator;
+
 use std::collections::BTreeSet;
 
 use crate::language;
 pub use crate::metrics::TRANSLATION_TASK;
 use crate::metrics::{LANGUAGE_MODELLING_TASK, WORD_SIMILARITY_TASK, WORD_TRANSLATION_TASK};
-use crate::objectives::causal_lm;
 use crate::probes::perplexity::Unit;
 use crate::probes::word_embeddings::INPUT_EMBEDDINGS;
 use crate::spec::claims::Names;
 use crate::spec::document::Node;
-use crate::spec::finetune::{FinetuneSchedule, FinetuneSettings, Regime, Selection};
+use crate::spec::finetune::Regime;
 use crate::spec::settings::{DataSettings, NliData, Scale, Settings};
 use crate::spec::translation::TranslationSettings;
-use crate::spec::translator::{self, TranslatorSettings};
 use crate::spec::{Problem, Study, Variant, is_name};
 
 /// The rule that chooses among a translation model's validations: the best mean BLEU on held-out pairs.
@@ -32,7 +34,7 @@ pub(super) fn problems(study: &Study, base: &Node) -> Vec<Problem> {
         settings(&variant.settings, &variant.document, &mut of_variant);
         evaluated_alike(study, variant, &mut of_variant);
         if let Some(translator) = &variant.settings.data.nli.translator {
-            translations(translator, study, variant, &mut of_variant);
+            translator::problems(translator, study, variant, &mut of_variant);
         }
         let label = variant.label.as_str();
         if label.trim().is_empty() || labels.contains(&label) {
@@ -352,14 +354,14 @@ fn settings(settings: &Settings, document: &Node, found: &mut Vec<Problem>) {
             "the study evaluates nothing; add a section `finetune`, `translation`, `language_modelling` or `word_embeddings`".into(),
         );
     }
-    measured(settings, &mut add);
+    probes::problems(settings, &mut add);
     if let Some(finetuning) = &settings.finetune {
-        finetune(finetuning, settings, &mut add);
+        finetune::problems(finetuning, settings, &mut add);
     }
     if let Some(translating) = &settings.translation {
         translation(translating, settings, &mut add);
     }
-    pretrained_languages(settings, &mut add);
+    probes::pretrained_languages(settings, &mut add);
     seeds(settings, &mut add);
 }
 
@@ -566,384 +568,6 @@ fn translation(
         add(
             "data.parallel_validation",
             "translation models are chosen on held-out pairs; keep some apart with `data.parallel_validation`".into(),
-        );
-    }
-}
-
-/// Sections that ask pretrained models as they are.
-fn measured(settings: &Settings, add: &mut impl FnMut(&str, String)) {
-    let mut sections = Vec::new();
-    if let Some(modelling) = &settings.language_modelling {
-        sections.push((
-            "language_modelling",
-            modelling.validate(&settings.languages.all()),
-        ));
-        if settings.data.monolingual_validation == 0 {
-            add(
-                "data.monolingual_validation",
-                "perplexity is that of held-out text; keep some apart with `data.monolingual_validation`".into(),
-            );
-        }
-        let objectives = settings
-            .pretrain
-            .settings()
-            .map(|pretrain| &pretrain.objectives);
-        if let Some(objectives) = objectives
-            && !objectives
-                .iter()
-                .any(|objective| objective.name() == causal_lm::NAME)
-        {
-            add(
-                "pretrain.objectives",
-                "`language_modelling` reads text from left to right, which no objective here learns; add causal_lm".into(),
-            );
-        }
-    }
-    if let Some(words) = &settings.word_embeddings {
-        let targets: Vec<&str> = settings
-            .languages
-            .targets
-            .iter()
-            .map(String::as_str)
-            .collect();
-        sections.push(("word_embeddings", words.validate(&targets)));
-    }
-    for (section, problems) in sections {
-        for problem in problems {
-            add(
-                &format!("{section}.{}", problem.field),
-                format!("{}; {}", problem.what, problem.remedy),
-            );
-        }
-        if settings.pretrain.settings().is_none() {
-            add(
-                "pretrain",
-                format!(
-                    "`{section}` measures pretrained models, and this one is not; leave the variant out"
-                ),
-            );
-        }
-    }
-}
-
-/// The languages of a pretraining that reads only some.
-fn pretrained_languages(settings: &Settings, add: &mut impl FnMut(&str, String)) {
-    let Some(pretrain) = settings.pretrain.settings() else {
-        return;
-    };
-    let Some(languages) = &pretrain.languages else {
-        return;
-    };
-    let all = settings.languages.all();
-    for (index, language) in languages.iter().enumerate() {
-        let path = format!("pretrain.languages.{index}");
-        if languages[..index].contains(language) {
-            add(
-                &path,
-                format!("language `{language}` is named twice; remove one"),
-            );
-        }
-        if !all.contains(&language.as_str()) {
-            add(
-                &path,
-                format!(
-                    "`{language}` is no language of the study, which has: {}",
-                    all.join(", ")
-                ),
-            );
-        }
-    }
-    if languages.is_empty() {
-        add(
-            "pretrain.languages",
-            "the list is empty; name a language, or leave the line out for all".into(),
-        );
-    }
-    let source = &settings.languages.source;
-    let modelled = settings.language_modelling.iter();
-    let modelled = modelled.flat_map(|modelling| &modelling.languages);
-    let compared = settings.word_embeddings.iter().flat_map(|words| {
-        let dictionaries = words.dictionary_languages(&settings.languages.targets);
-        std::iter::once(source)
-            .chain(dictionaries)
-            .chain(&words.similarity)
-    });
-    let unread: BTreeSet<&String> = modelled
-        .chain(compared)
-        .filter(|language| !languages.contains(language))
-        .collect();
-    for language in unread {
-        add(
-            "pretrain.languages",
-            format!(
-                "`{language}` is measured but not pretrained on; name it here, or measure others"
-            ),
-        );
-    }
-    let paired = languages.len() > 1 && languages.contains(source);
-    if pretrain.uses_parallel_text() && !paired {
-        add(
-            "pretrain.languages",
-            format!(
-                "an objective reads sentence pairs, which are those of `{source}` with another; name both"
-            ),
-        );
-    }
-}
-
-/// One model translates for all variants: it must be one of them that it builds on, and they must read the same text.
-fn translations(
-    translator: &TranslatorSettings,
-    study: &Study,
-    variant: &Variant,
-    found: &mut Vec<Problem>,
-) {
-    let settings = &variant.settings;
-    let mut add = |field: &str, message: String| {
-        let path = format!("data.nli.translator.{field}");
-        found.push(Problem {
-            message,
-            place: Some(variant.document.nearest_to(&path).place),
-        });
-    };
-    let directions = translator::wanted(settings);
-    if directions.is_empty() {
-        add(
-            "",
-            "nothing is left to translate: files hold all translations that the regimes need; remove the translator, add translate_train or translate_test to finetune.regimes, or name in `languages` of each source of data.nli.translated_train and translated_test those that it has (without it, it counts as having all)".into(),
-        );
-        return;
-    }
-    if settings.data.parallel_validation == 0 {
-        add(
-            "",
-            "translators are chosen on held-out pairs; keep some apart with `data.parallel_validation`".into(),
-        );
-    }
-    let base = study
-        .variants
-        .iter()
-        .find(|other| other.name == translator.variant);
-    let Some(base) = base else {
-        let names = study.variants.iter().map(|variant| variant.name.as_str());
-        let names: Vec<&str> = names.collect();
-        add(
-            "variant",
-            format!(
-                "unknown variant `{}`; the study has: {}",
-                translator.variant,
-                names.join(", ")
-            ),
-        );
-        return;
-    };
-    for (what, alike) in [
-        (
-            "data.text_pipeline",
-            base.settings.data.text_pipeline == settings.data.text_pipeline,
-        ),
-        ("data.nli", base.settings.data.nli == settings.data.nli),
-        (
-            "data.synthetic",
-            base.settings.data.synthetic == settings.data.synthetic,
-        ),
-    ] {
-        if !alike {
-            add(
-                "variant",
-                format!(
-                    "variant `{}` has another `{what}` than `{}`, whose text the translator reads; set it for the whole study or in a profile",
-                    variant.name, base.name
-                ),
-            );
-        }
-    }
-    for (side, start) in [
-        ("encoder", &translator.encoder),
-        ("decoder", &translator.decoder),
-    ] {
-        if start.is_pretrained() && base.settings.pretrain.settings().is_none() {
-            add(
-                side,
-                format!(
-                    "the {side} starts from a pretrained model, but `{}` has `pretrain: none`; build on another variant, or start at random",
-                    base.name
-                ),
-            );
-        }
-    }
-    let languages = base.settings.languages.all();
-    let translation = translator.translation(directions);
-    for problem in translation.validate(&base.settings.model, &languages) {
-        // There is one search; a section `translation` has a list of them.
-        let field = problem.field.replace("test.searches.0", "search");
-        add(&field, format!("{}; {}", problem.what, problem.remedy));
-    }
-}
-
-fn finetune(finetune: &FinetuneSettings, settings: &Settings, add: &mut impl FnMut(&str, String)) {
-    let empty = |list: usize, path: &str, what: &str, add: &mut dyn FnMut(&str, String)| {
-        if list == 0 {
-            add(path, format!("name at least one {what}"));
-        }
-    };
-    empty(finetune.regimes.len(), "finetune.regimes", "regime", add);
-    empty(
-        finetune.select_on.len(),
-        "finetune.select_on",
-        "selection rule: source_dev, mean_dev or target_dev",
-        add,
-    );
-    empty(
-        finetune.grid.encoder_learning_rate.len(),
-        "finetune.grid.encoder_learning_rate",
-        "learning rate",
-        add,
-    );
-    empty(
-        finetune.grid.head_learning_rate.len(),
-        "finetune.grid.head_learning_rate",
-        "learning rate",
-        add,
-    );
-    empty(
-        finetune.grid.batch_size.len(),
-        "finetune.grid.batch_size",
-        "batch size",
-        add,
-    );
-    repeated(
-        &finetune.grid.encoder_learning_rate,
-        "finetune.grid.encoder_learning_rate",
-        add,
-    );
-    repeated(
-        &finetune.grid.head_learning_rate,
-        "finetune.grid.head_learning_rate",
-        add,
-    );
-    repeated(&finetune.grid.batch_size, "finetune.grid.batch_size", add);
-    repeated(&finetune.regimes, "finetune.regimes", add);
-    repeated(&finetune.select_on, "finetune.select_on", add);
-    for (name, rates) in [
-        (
-            "encoder_learning_rate",
-            &finetune.grid.encoder_learning_rate,
-        ),
-        ("head_learning_rate", &finetune.grid.head_learning_rate),
-    ] {
-        for (index, rate) in rates.iter().enumerate() {
-            if !(*rate > 0.0 && *rate < 1.0) {
-                add(
-                    &format!("finetune.grid.{name}.{index}"),
-                    format!(
-                        "a learning rate of {rate} trains nothing or breaks everything; choose one between 0 and 1"
-                    ),
-                );
-            }
-        }
-    }
-    let grid = &finetune.grid;
-    let lists = [
-        grid.encoder_learning_rate.len(),
-        grid.head_learning_rate.len(),
-        grid.batch_size.len(),
-    ];
-    let combinations = lists.into_iter().fold(1, usize::saturating_mul);
-    const MOST_COMBINATIONS: usize = 1000;
-    if combinations > MOST_COMBINATIONS {
-        add(
-            "finetune.grid",
-            format!(
-                "{combinations} combinations are more than {MOST_COMBINATIONS}; shorten the lists"
-            ),
-        );
-    }
-    for (index, size) in finetune.grid.batch_size.iter().enumerate() {
-        if !(1..=65_536).contains(size) {
-            add(
-                &format!("finetune.grid.batch_size.{index}"),
-                format!("a batch of {size} pairs; choose between 1 and 65536"),
-            );
-        }
-    }
-    for (field, value, most) in [
-        (
-            "examples_per_epoch",
-            finetune.examples_per_epoch,
-            1_000_000_000,
-        ),
-        ("epochs", finetune.epochs, 1_000_000),
-    ] {
-        if !(1..=most).contains(&value) {
-            add(
-                &format!("finetune.{field}"),
-                format!("{value} is out of range; choose between 1 and {most}"),
-            );
-        }
-    }
-    if !(0.0..1.0).contains(&finetune.head_dropout) {
-        add(
-            "finetune.head_dropout",
-            format!(
-                "dropout {} is out of range; choose from 0 to below 1",
-                finetune.head_dropout
-            ),
-        );
-    }
-    if let FinetuneSchedule::Linear { warm_up } = finetune.schedule
-        && !(0.0..=1.0).contains(&warm_up)
-    {
-        add(
-            "finetune.schedule.linear.warm_up",
-            format!("a warm-up of {warm_up} is not a fraction; choose between 0 and 1"),
-        );
-    }
-    if let Some(clip) = finetune.clip
-        && clip <= 0.0
-    {
-        add(
-            "finetune.clip",
-            format!("cannot clip to a norm of {clip}; choose a positive number or remove the line"),
-        );
-    }
-    let longest = settings.model.positions.saturating_sub(3) / 2;
-    if finetune.maximum_length == 0 || finetune.maximum_length > longest {
-        add(
-            "finetune.maximum_length",
-            format!(
-                "two sentences of {} tokens and three `</s>` do not fit {} positions; choose between 1 and {longest}, or raise model.positions",
-                finetune.maximum_length, settings.model.positions
-            ),
-        );
-    }
-    for (regime, languages) in &finetune.regime_languages {
-        let path = format!("finetune.regime_languages.{}", regime.name());
-        if !finetune.regimes.contains(regime) {
-            add(
-                &path,
-                format!(
-                    "the study does not run {}; add it to `finetune.regimes` or remove the line",
-                    regime.name()
-                ),
-            );
-        }
-        for (index, language) in languages.iter().enumerate() {
-            if !settings.languages.targets.contains(language) {
-                add(
-                    &format!("{path}.{index}"),
-                    format!(
-                        "`{language}` is not a target language; the study has: {}",
-                        settings.languages.targets.join(", ")
-                    ),
-                );
-            }
-        }
-    }
-    if finetune.select_on.contains(&Selection::MeanDev) && settings.languages.targets.is_empty() {
-        add(
-            "finetune.select_on",
-            "mean_dev needs target languages".into(),
         );
     }
 }
