@@ -8,7 +8,7 @@ use xlt::kernels::adam::{Adam, Update};
 use xlt::kernels::attention::{
     self, Attention, AttentionScratch, OperandGradients, Operands, probabilities_length,
 };
-use xlt::kernels::dropout::Dropout;
+use xlt::kernels::dropout::{Dropout, Rows};
 use xlt::kernels::gelu::Gelu;
 use xlt::kernels::lanes::vectorised;
 use xlt::kernels::matmul::{Matrix, Precision, Write, packed_length};
@@ -108,7 +108,7 @@ fn attention_kernels(dropout: Option<Dropout>, name: &str) {
         query_offsets: &offsets,
         key_offsets: &offsets,
         dropout,
-        first_row: 0,
+        rows: Rows::from(0),
         precision: Precision::F32,
     };
     let projected = values(3 * TOKENS * HIDDEN);
@@ -163,7 +163,7 @@ fn normalisation(dropout: Option<Dropout>, name: &str) {
             update: &update,
             bias: &parameters,
             dropout,
-            first_row: 0,
+            rows: Rows::from(0),
             scale: &parameters,
             shift: &parameters,
             normalised: &mut normalised,
@@ -182,7 +182,7 @@ fn normalisation(dropout: Option<Dropout>, name: &str) {
             normalised: &normalised,
             inverse: &inverse,
             dropout,
-            first_row: 0,
+            rows: Rows::from(0),
             scale: &parameters,
             update_gradient: &mut out,
             bias_gradient: bias,

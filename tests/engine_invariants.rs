@@ -384,3 +384,52 @@ fn models_survive_their_file_and_damaged_files_are_errors() {
     }
     assert!(Model::load(&folder.path().join("none")).is_err());
 }
+
+/// The last layer then computes these alone; with other taps it computes all, and with a deeper gradient it is left out.
+#[test]
+fn first_tokens_have_the_states_and_gradients_that_they_have_among_all() {
+    let shape = tiny(0.1);
+    let input = random_batch(&shape, &[1, 30, 64, 1, 17, 64, 2, 64, 40], 3);
+    let first = Tensor::new(&input.batch.offsets[..9], &candle_core::Device::Cpu).unwrap();
+    let run = |taps: &[Tap]| {
+        let mut trainer = trainer(&shape, 2);
+        let pass = trainer
+            .forward(&input.batch, Direction::Bidirectional, taps)
+            .unwrap();
+        let mut read = Vec::new();
+        let mut loss = Tensor::zeros((), candle_core::DType::F32, first.device()).unwrap();
+        for &tap in taps {
+            let mut states = pass.tap(tap).unwrap();
+            if tap == Tap::Last {
+                states = states.index_select(&first, 0).unwrap();
+            }
+            read.push(values(&states));
+            let sum = states.sin().unwrap().sum_all().unwrap();
+            loss = (loss + sum).unwrap();
+        }
+        trainer.backward_loss(vec![pass], &loss).unwrap();
+        let predicted = trainer.predict(&input.batch, Direction::Bidirectional, taps[0]);
+        let mut predicted = predicted.unwrap();
+        if taps[0] == Tap::Last {
+            predicted = predicted.index_select(&first, 0).unwrap();
+        }
+        (read, values(&predicted), gradients(&trainer))
+    };
+    assert_eq!(run(&[Tap::Last]), run(&[Tap::First]));
+    assert_eq!(
+        run(&[Tap::Last, Tap::Layer(1)]),
+        run(&[Tap::First, Tap::Layer(1)])
+    );
+    // Twice the gradient, of which half comes from each.
+    let (states, predicted, both) = run(&[Tap::First, Tap::Last]);
+    let (_, alone, once) = run(&[Tap::First]);
+    assert_eq!((&states[0], predicted), (&states[1], alone));
+    for ((name, both), (_, once)) in both.iter().zip(&once) {
+        for (both, once) in both.iter().zip(once) {
+            assert!(
+                (both - 2.0 * once).abs() <= 1e-5 * once.abs().max(1.0),
+                "{name}"
+            );
+        }
+    }
+}

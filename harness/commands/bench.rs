@@ -25,6 +25,7 @@ use crate::tasks::pair_classification::{Classifier, EncodedPair, predict, train_
 use crate::tasks::pooling::Pooling;
 use crate::training::{
     AdamSettings, Measurement, Schedule, Step, Trainer, Workload, measure, measure_steps,
+    read_share,
 };
 
 /// Share of the tokens that masked language modelling predicts (BERT, XLM).
@@ -351,10 +352,13 @@ fn pairs(batch: &Batch) -> Vec<EncodedPair> {
         .collect()
 }
 
-fn step_of(workload: &Workload, batch: &Batch, passes: f64) -> Step {
+/// A step over pairs, of which the classifier reads the first token.
+fn step_of(workload: &Workload, batch: &Batch, passes: f64, device: &Device) -> Step {
+    let tokens = batch.token_count();
+    let read = read_share(device, batch.sequences(), tokens);
     Step {
-        tokens: batch.token_count(),
-        operations: passes * workload.layer_operations(batch),
+        tokens,
+        operations: passes * workload.layer_operations(batch, read),
     }
 }
 
@@ -382,7 +386,7 @@ fn measure_finetuning(workload: &Workload, device: &Device) -> Result<Measuremen
         let pairs = pairs(&batch);
         let chosen: Vec<&EncodedPair> = pairs.iter().collect();
         train_step(trainer, &chosen, Pooling::First, 0.0, (1, number as u64))?;
-        Ok(step_of(workload, &batch, 3.0))
+        Ok(step_of(workload, &batch, 3.0, device))
     };
     measure_steps(workload, device, &mut trainer, step, |trainer| {
         trainer.encoder().take_times()
@@ -400,7 +404,7 @@ fn measure_prediction(workload: &Workload, device: &Device) -> Result<Measuremen
             let start = Instant::now();
             predict(encoder, &classifier, &pairs)?;
             *parts.entry("all").or_default() += start.elapsed();
-            Ok(step_of(workload, &batch, 1.0))
+            Ok(step_of(workload, &batch, 1.0, device))
         };
     measure_steps(workload, device, &mut encoder, step, Encoder::take_times)
 }
@@ -431,7 +435,7 @@ fn measure_generation(workload: &Workload, beam: usize, device: &Device) -> Resu
             let best = found.iter().filter_map(|hypotheses| hypotheses.first());
             Ok(Step {
                 tokens: best.map(|best| best.tokens.len()).sum(),
-                operations: beam as f64 * workload.layer_operations(&batch),
+                operations: beam as f64 * workload.layer_operations(&batch, 1.0),
             })
         };
     measure_steps(workload, device, &mut encoder, step, Encoder::take_times)

@@ -4,8 +4,10 @@
 //! Probabilities are kept for the backward; their sign bit says that dropout dropped them, so that the mask is
 //! computed once.
 
+use std::ops::Range;
+
 use super::buffer::Buffer;
-use super::dropout::Dropout;
+use super::dropout::{Dropout, Rows};
 use super::lanes::{Kernel, LANES, dot, exp, largest, sum, vectorised};
 use super::matmul::{Matrix, Precision, Write, packed_length};
 
@@ -15,13 +17,13 @@ use super::matmul::{Matrix, Precision, Write, packed_length};
 pub struct Attention<'a> {
     pub hidden: usize,
     pub heads: usize,
-    /// A query sees the keys up to its own position only.
+    /// A query sees the keys up to its own place only; queries and keys are then of the same sequences.
     pub causal: bool,
     pub query_offsets: &'a [u32],
     pub key_offsets: &'a [u32],
     pub dropout: Option<Dropout>,
-    /// Dropout's name for query 0.
-    pub first_row: u64,
+    /// Of the queries.
+    pub rows: Rows<'a>,
     pub precision: Precision,
 }
 
@@ -47,24 +49,24 @@ pub enum OperandGradients<'a> {
 }
 
 /// Values from the start of the first row, and the distance of two rows.
-type Rows<'a> = (&'a [f32], usize);
+type Strided<'a> = (&'a [f32], usize);
 
 impl<'a> Operands<'a> {
-    fn query(self, hidden: usize) -> Rows<'a> {
+    fn query(self, hidden: usize) -> Strided<'a> {
         match self {
             Operands::Own(rows) => (rows, 3 * hidden),
             Operands::Source { query, .. } => (query, hidden),
         }
     }
 
-    fn key(self, hidden: usize) -> Rows<'a> {
+    fn key(self, hidden: usize) -> Strided<'a> {
         match self {
             Operands::Own(rows) => (&rows[hidden..], 3 * hidden),
             Operands::Source { key_value, .. } => (key_value, 2 * hidden),
         }
     }
 
-    fn value(self, hidden: usize) -> Rows<'a> {
+    fn value(self, hidden: usize) -> Strided<'a> {
         match self {
             Operands::Own(rows) => (&rows[2 * hidden..], 3 * hidden),
             Operands::Source { key_value, .. } => (&key_value[hidden..], 2 * hidden),
@@ -91,6 +93,18 @@ impl OperandGradients<'_> {
         match self {
             OperandGradients::Own(rows) => (&mut rows[2 * hidden..], 3 * hidden),
             OperandGradients::Source { key_value, .. } => (&mut key_value[hidden..], 2 * hidden),
+        }
+    }
+
+    /// Of keys that no query looks at.
+    fn clear_keys(&mut self, keys: Range<usize>, hidden: usize) {
+        match self {
+            OperandGradients::Own(rows) => {
+                rows[3 * hidden * keys.start..3 * hidden * keys.end].fill(0.0);
+            }
+            OperandGradients::Source { key_value, .. } => {
+                key_value[2 * hidden * keys.start..2 * hidden * keys.end].fill(0.0);
+            }
         }
     }
 }
@@ -135,7 +149,7 @@ pub fn forward(
         query_offsets,
         key_offsets,
         dropout,
-        first_row,
+        rows,
         precision,
     } = attention;
     let width = hidden / heads;
@@ -145,6 +159,10 @@ pub fn forward(
     let (value, _) = operands.value(hidden);
     let (mut first_query, mut first_key, mut used) = (0, 0, 0);
     for (queries, keys) in lengths(query_offsets).zip(lengths(key_offsets)) {
+        if queries == 0 {
+            first_key += keys;
+            continue;
+        }
         let padded = row_length(keys);
         scratch
             .panels
@@ -177,8 +195,9 @@ pub fn forward(
                 causal,
                 scale,
                 dropout,
-                first_row: (first_row + first_query as u64) * heads as u64 + head as u64,
-                row_step: heads as u64,
+                rows,
+                first: (first_query, first_key),
+                head: (head as u64, heads as u64),
                 dropped: &mut scratch.dropped,
             });
             let weights = if dropout.is_some() {
@@ -234,6 +253,11 @@ pub fn backward(
     let (value, _) = operands.value(hidden);
     let (mut first_query, mut first_key, mut used) = (0, 0, 0);
     for (queries, keys) in lengths(query_offsets).zip(lengths(key_offsets)) {
+        if queries == 0 {
+            gradients.clear_keys(first_key..first_key + keys, hidden);
+            first_key += keys;
+            continue;
+        }
         let padded = row_length(keys);
         scratch.panels.resize(
             packed_length(width, keys)
@@ -335,8 +359,11 @@ struct Softmax<'a> {
     causal: bool,
     scale: f32,
     dropout: Option<Dropout>,
-    first_row: u64,
-    row_step: u64,
+    rows: Rows<'a>,
+    /// The sequence's first query and first key.
+    first: (usize, usize),
+    /// The head and the number of heads.
+    head: (u64, u64),
     dropped: &'a mut [f32],
 }
 
@@ -348,8 +375,14 @@ impl Kernel for Softmax<'_> {
             .scores
             .chunks_exact_mut(self.padded)
             .zip(self.dropped.chunks_exact_mut(self.padded));
+        let ((first_query, first_key), (head, heads)) = (self.first, self.head);
         for (i, (row, dropped)) in rows.enumerate() {
-            let seen = if self.causal { i + 1 } else { self.length };
+            let query = first_query + i;
+            let seen = if self.causal {
+                self.rows.place(query) - first_key + 1
+            } else {
+                self.length
+            };
             let (row, hidden) = row.split_at_mut(seen);
             hidden.fill(0.0);
             let greatest = largest(row);
@@ -364,7 +397,7 @@ impl Kernel for Softmax<'_> {
                     }
                 }
                 Some(dropout) => {
-                    let key = dropout.row(self.first_row + i as u64 * self.row_step);
+                    let key = dropout.row(self.rows.name(query) * heads + head);
                     let (dropped, hidden) = dropped.split_at_mut(seen);
                     hidden.fill(0.0);
                     for (j, (value, dropped)) in row.iter_mut().zip(dropped).enumerate() {

@@ -13,6 +13,38 @@ pub struct Dropout {
     pub scale: f32,
 }
 
+/// The rows of a buffer: dropout's name of each, and its place in the shard that it is of.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// Name of the shard's first row.
+    pub first: u64,
+    /// The shard's rows that are there, ascending; all where it is `None`.
+    pub chosen: Option<&'a [u32]>,
+}
+
+impl Rows<'_> {
+    /// All rows from one on.
+    pub fn from(first: u64) -> Rows<'static> {
+        Rows {
+            first,
+            chosen: None,
+        }
+    }
+
+    #[inline(always)]
+    pub fn place(&self, row: usize) -> usize {
+        match self.chosen {
+            None => row,
+            Some(chosen) => chosen[row] as usize,
+        }
+    }
+
+    #[inline(always)]
+    pub fn name(&self, row: usize) -> u64 {
+        self.first + self.place(row) as u64
+    }
+}
+
 /// The part of the key that a row's elements share.
 #[derive(Debug, Clone, Copy)]
 pub struct RowKey([u32; 2]);

@@ -1,7 +1,7 @@
 //! Layer normalisation (Ba, Kiros and Hinton 2016) fused with what surrounds it in a post-norm transformer:
 //! out = LayerNorm(residual + dropout(update + bias)).
 
-use super::dropout::Dropout;
+use super::dropout::{Dropout, Rows};
 use super::lanes::{Kernel, dot, sum};
 
 /// Added to the variance: XLM's choice (facebookresearch/XLM, transformer.py).
@@ -58,8 +58,7 @@ pub struct NormaliseResidual<'a> {
     pub update: &'a [f32],
     pub bias: &'a [f32],
     pub dropout: Option<Dropout>,
-    /// Dropout's name for row 0.
-    pub first_row: u64,
+    pub rows: Rows<'a>,
     pub scale: &'a [f32],
     pub shift: &'a [f32],
     /// Kept for the backward: the normalised rows and 1 / standard deviation of each.
@@ -81,7 +80,7 @@ impl Kernel for NormaliseResidual<'_> {
             let normalised = &mut self.normalised[range.clone()];
             match self.dropout {
                 Some(dropout) => {
-                    let key = dropout.row(self.first_row + row as u64);
+                    let key = dropout.row(self.rows.name(row));
                     for i in 0..width {
                         let factor = dropout.factor(key, i as u32);
                         normalised[i] = (update[i] + bias[i]).mul_add(factor, residual[i]);
@@ -105,7 +104,7 @@ pub struct NormaliseResidualBackward<'a> {
     pub normalised: &'a [f32],
     pub inverse: &'a [f32],
     pub dropout: Option<Dropout>,
-    pub first_row: u64,
+    pub rows: Rows<'a>,
     pub scale: &'a [f32],
     pub update_gradient: &'a mut [f32],
     pub bias_gradient: &'a mut [f32],
@@ -137,7 +136,7 @@ impl Kernel for NormaliseResidualBackward<'_> {
             let bias = &mut self.bias_gradient[..width];
             match self.dropout {
                 Some(dropout) => {
-                    let key = dropout.row(self.first_row + row as u64);
+                    let key = dropout.row(self.rows.name(row));
                     for i in 0..width {
                         update[i] = gradient[i] * dropout.factor(key, i as u32);
                         bias[i] += update[i];

@@ -55,6 +55,11 @@ impl Batch {
         self.tokens.len()
     }
 
+    /// Rows of the sequences' first tokens.
+    pub fn first_tokens(&self) -> &[u32] {
+        &self.offsets[..self.sequences()]
+    }
+
     /// Whether a model of `shape` can read the batch: a batch is checked before any of it is used.
     pub fn validate(&self, shape: &Shape) -> Result<()> {
         let count = self.tokens.len();

@@ -33,6 +33,9 @@ pub enum Tap {
     Layer(usize),
     /// The output of the last layer.
     Last,
+    /// The same of each sequence's first token only, [sequences, hidden]: where it alone is read, the last layer computes
+    /// nothing else.
+    First,
 }
 
 impl Tap {
@@ -41,7 +44,7 @@ impl Tap {
         let layers = shape.settings.layers;
         match self {
             Tap::Embeddings => Ok(0),
-            Tap::Last => Ok(layers),
+            Tap::Last | Tap::First => Ok(layers),
             Tap::Layer(layer) => {
                 ensure!(
                     (1..=layers).contains(&layer),
@@ -186,25 +189,45 @@ impl Encoder {
         &self.device
     }
 
-    /// The encoder's states at `tap`, [tokens, hidden], without dropout.
+    /// The encoder's states at `tap`, [tokens, hidden] or [sequences, hidden], without dropout.
     pub fn predict(&self, batch: &Batch, direction: Direction, tap: Tap) -> Result<Tensor> {
         batch.validate(self.shape())?;
         let depth = tap.depth(self.shape())?;
         if let Some(card) = self.card()? {
-            return self.predict_on_card(card, batch, direction, depth);
+            return self.predict_on_card(card, batch, direction, tap);
         }
         let hidden = self.shape().settings.hidden;
-        let mut states = vec![0f32; batch.token_count() * hidden];
+        let first = tap == Tap::First;
+        let rows = if first {
+            batch.sequences()
+        } else {
+            batch.token_count()
+        };
+        let mut states = vec![0f32; rows * hidden];
         let parts = Parts::new(&mut states);
-        self.evaluate(batch, None, direction, depth, |_, shard, activations, _| {
-            let rows = shard.rows();
-            // Safety: shards do not share rows.
-            let out = unsafe { parts.range(rows.start * hidden..rows.end * hidden) };
-            out.copy_from_slice(activations.states(depth));
-        });
+        self.evaluate(
+            batch,
+            None,
+            direction,
+            depth,
+            |shard| first.then(|| shard.first_tokens()),
+            |_, shard, activations, _| {
+                let rows = if first {
+                    shard.sequences.clone()
+                } else {
+                    shard.rows()
+                };
+                // Safety: shards do not share rows.
+                let out = unsafe { parts.range(rows.start * hidden..rows.end * hidden) };
+                match first {
+                    true => activations.copy_read(depth, &shard.first_tokens(), hidden, out),
+                    false => out.copy_from_slice(activations.states(depth)),
+                }
+            },
+        );
         Ok(Tensor::from_vec(
             states,
-            (batch.token_count(), hidden),
+            (rows, hidden),
             self.device.candle(),
         )?)
     }
@@ -222,13 +245,14 @@ impl Encoder {
             input.source.as_ref(),
             input.direction,
             depth,
+            |shard| Some(targets_of(&input.targets, &shard.rows()).0),
             |context, shard, activations, scratch| {
-                let (indices, labels) = targets_of(&input.targets, &shard.rows());
+                let (rows, labels) = targets_of(&input.targets, &shard.rows());
                 let loss = trunk::language_model_loss(
                     context,
-                    activations.states(depth),
-                    indices,
-                    labels,
+                    activations,
+                    depth,
+                    (&rows, labels),
                     None,
                     scratch,
                 );
@@ -242,13 +266,15 @@ impl Encoder {
         Ok(total)
     }
 
-    /// Runs the predicting stack over a batch; with sources, after the encoder has read them.
+    /// Runs the predicting stack over a batch; with sources, after the encoder has read them. `read` tells which rows of a shard
+    /// `then` reads; `None` for all.
     fn evaluate(
         &self,
         batch: &Batch,
         source: Option<&Batch>,
         direction: Direction,
         depth: usize,
+        read: impl Fn(&Shard) -> Option<Vec<u32>> + Sync,
         then: impl Fn(&Context, &Shard, &Activations, &mut Scratch) + Sync,
     ) {
         let offsets = with_sources(batch, source);
@@ -274,14 +300,21 @@ impl Encoder {
             let source = source.map(|source| {
                 let shard = of(source, None);
                 let layers = self.shape().settings.layers;
-                trunk::forward(&encoder, &shard, layers, &mut of_source, &mut scratch);
+                trunk::forward(&encoder, &shard, layers, None, &mut of_source, &mut scratch);
                 Source {
                     states: of_source.states(layers),
                     offsets: shard.offsets(),
                 }
             });
             let shard = of(batch, source);
-            trunk::forward(&context, &shard, depth, &mut activations, &mut scratch);
+            trunk::forward(
+                &context,
+                &shard,
+                depth,
+                read(&shard).as_deref(),
+                &mut activations,
+                &mut scratch,
+            );
             then(&context, &shard, &activations, &mut scratch);
             lock(&self.evaluation).extend([activations, of_source]);
             self.return_scratch(scratch);
@@ -361,20 +394,16 @@ impl Encoder {
     }
 }
 
-/// The targets among `rows`, counted from its start.
-pub(crate) fn targets_of<'a>(
-    targets: &'a Targets,
-    rows: &Range<usize>,
-) -> (impl Iterator<Item = usize> + use<'a>, &'a [u32]) {
-    let first = targets
-        .indices
-        .partition_point(|&index| (index as usize) < rows.start);
-    let last = targets
-        .indices
-        .partition_point(|&index| (index as usize) < rows.end);
-    let start = rows.start;
-    let indices = targets.indices[first..last]
-        .iter()
-        .map(move |&index| index as usize - start);
-    (indices, &targets.labels[first..last])
+/// The targets among `rows`: their places, counted from its start, and their labels.
+pub(crate) fn targets_of<'a>(targets: &'a Targets, rows: &Range<usize>) -> (Vec<u32>, &'a [u32]) {
+    let before = |row: usize| {
+        let of_row = |&index: &u32| (index as usize) < row;
+        targets.indices.partition_point(of_row)
+    };
+    let range = before(rows.start)..before(rows.end);
+    let places = targets.indices[range.clone()].iter();
+    (
+        places.map(|index| index - rows.start as u32).collect(),
+        &targets.labels[range],
+    )
 }

@@ -206,6 +206,7 @@ impl<'a> Searcher<'a> {
             self.encoder,
             &shard,
             settings.layers,
+            None,
             &mut activations,
             scratch,
         );

@@ -33,8 +33,24 @@ pub struct Linear {
     pub bias: Range<usize>,
     pub inputs: usize,
     pub outputs: usize,
+    /// Outputs come in so many equal parts, each of which can be computed alone.
+    pub parts: usize,
     /// Its place among [`Layout::linears`].
     pub number: usize,
+}
+
+impl Linear {
+    /// The outputs of some parts.
+    pub fn outputs_of(&self, parts: &Range<usize>) -> Range<usize> {
+        let width = self.outputs / self.parts;
+        parts.start * width..parts.end * width
+    }
+
+    /// The weights of some outputs, which are rows.
+    pub fn weight_of(&self, outputs: &Range<usize>) -> Range<usize> {
+        let row = |output: usize| self.weight.start + output * self.inputs;
+        row(outputs.start)..row(outputs.end)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -54,7 +70,7 @@ pub struct Block {
 /// Self-attention, in a decoder attention over the source, and feed-forward, each followed by its normalisation.
 #[derive(Debug, Clone)]
 pub struct Layer {
-    /// Query, key and value below each other: [3 hidden, hidden].
+    /// Query, key and value, its three parts, below each other: [3 hidden, hidden].
     pub projection: Linear,
     pub attention_output: Linear,
     pub attention_norm: Norm,
@@ -227,23 +243,23 @@ impl Builder {
         let s = &shape.settings;
         let name = |part: &str| format!("{name}.{part}");
         let start = self.length;
-        let projection = self.linear(&name("attention.query_key_value"), s.hidden, 3 * s.hidden);
-        let attention_output = self.linear(&name("attention.output"), s.hidden, s.hidden);
+        let projection = self.linear(&name("attention.query_key_value"), s.hidden, s.hidden, 3);
+        let attention_output = self.linear(&name("attention.output"), s.hidden, s.hidden, 1);
         let attention_norm = self.norm(&name("attention.norm"), s.hidden);
         let attention_block = self.block(start);
         let source_attention = (side == Side::Decoder).then(|| {
             let start = self.length;
             SourceAttention {
-                query: self.linear(&name("source_attention.query"), s.hidden, s.hidden),
-                key_value: self.linear(&name("source_attention.key_value"), s.hidden, 2 * s.hidden),
-                output: self.linear(&name("source_attention.output"), s.hidden, s.hidden),
+                query: self.linear(&name("source_attention.query"), s.hidden, s.hidden, 1),
+                key_value: self.linear(&name("source_attention.key_value"), s.hidden, s.hidden, 2),
+                output: self.linear(&name("source_attention.output"), s.hidden, s.hidden, 1),
                 norm: self.norm(&name("source_attention.norm"), s.hidden),
                 block: self.block(start),
             }
         });
         let start = self.length;
-        let inner = self.linear(&name("feed_forward.inner"), s.hidden, s.feed_forward);
-        let outer = self.linear(&name("feed_forward.outer"), s.feed_forward, s.hidden);
+        let inner = self.linear(&name("feed_forward.inner"), s.hidden, s.feed_forward, 1);
+        let outer = self.linear(&name("feed_forward.outer"), s.feed_forward, s.hidden, 1);
         let feed_forward_norm = self.norm(&name("feed_forward.norm"), s.hidden);
         Layer {
             projection,
@@ -281,13 +297,16 @@ impl Builder {
         range
     }
 
-    fn linear(&mut self, name: &str, inputs: usize, outputs: usize) -> Linear {
+    /// `width` outputs in each of the parts.
+    fn linear(&mut self, name: &str, inputs: usize, width: usize, parts: usize) -> Linear {
+        let outputs = parts * width;
         let bound = Initial::Uniform(1.0 / (inputs as f64).sqrt());
         let linear = Linear {
             weight: self.add(&format!("{name}.weight"), &[outputs, inputs], bound),
             bias: self.add(&format!("{name}.bias"), &[outputs], bound),
             inputs,
             outputs,
+            parts,
             number: self.linears.len(),
         };
         self.linears.push(linear.clone());

@@ -6,7 +6,7 @@ use anyhow::Result;
 use candle_core::Tensor;
 
 use super::batch::{Batch, Direction, LanguageModelBatch};
-use super::encoder::{Encoder, lock};
+use super::encoder::{Encoder, Tap, lock};
 use super::layout::Side;
 use super::trunk::Stream;
 use super::trunk::cuda::{
@@ -92,8 +92,9 @@ impl Encoder {
         card: &CardModel,
         batch: &Batch,
         direction: Direction,
-        depth: usize,
+        tap: Tap,
     ) -> Result<Tensor> {
+        let depth = tap.depth(self.shape())?;
         let mut workspace = self.take_workspace(card)?;
         let driver = &card.operations.driver;
         workspace.batch.upload(driver, batch, None)?;
@@ -116,11 +117,12 @@ impl Encoder {
         let mut states = vec![0f32; count];
         cuda::download(&card.operations, floats, &mut states)?;
         self.return_workspace(workspace);
-        Ok(Tensor::from_vec(
-            states,
-            (batch.token_count(), hidden),
-            self.device().candle(),
-        )?)
+        let place = self.device().candle();
+        let states = Tensor::from_vec(states, (batch.token_count(), hidden), place)?;
+        match tap {
+            Tap::First => Ok(states.index_select(&Tensor::new(batch.first_tokens(), place)?, 0)?),
+            _ => Ok(states),
+        }
     }
 
     pub(super) fn loss_on_card(

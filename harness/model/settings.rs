@@ -3,6 +3,7 @@
 use crate::problem::Problem;
 
 use super::layout::Layout;
+use super::trunk::MOST_READ;
 use crate::kernels::Precision;
 
 /// Section `model` of a study: a post-norm transformer encoder as in XLM.
@@ -122,18 +123,33 @@ impl Shape {
             .sum()
     }
 
-    /// Floating-point operations of a training step per token of a sequence of `length` (with a decoder, of a source or a target), of which the share `predicted`
-    /// (0 to 1) passes through the output layer: two per weight and pass, with one forward and two backward passes.
-    pub fn training_flops_per_token(&self, length: usize, predicted: f64) -> f64 {
+    /// Floating-point operations of a training step per token of a sequence of `length` (with a decoder, of a source or a target):
+    /// two per weight and pass, with one forward and two backward passes. The share `predicted` of the tokens (0 to 1) passes
+    /// through the output layer, and of the share `read` the last states are read.
+    pub fn training_flops_per_token(&self, length: usize, read: f64, predicted: f64) -> f64 {
         let s = &self.settings;
-        let mut linear = s.layers * (4 * s.hidden * s.hidden + 2 * s.hidden * s.feed_forward);
-        let mut attention = 2 * s.layers * length * s.hidden;
+        let mut of_layers = s.layers as f64 * self.layer_operations(length as f64, 1.0);
         if self.decoder {
             // Attention over the source: four products for a token of each side, and a third attention beside the sides' own.
-            linear += s.layers * 2 * s.hidden * s.hidden;
-            attention += attention / 2;
+            of_layers += (s.layers * s.hidden * (2 * s.hidden + length)) as f64;
+        } else {
+            of_layers -= self.layer_operations(length as f64, 1.0)
+                - self.layer_operations(length as f64, read);
         }
-        6.0 * ((linear + attention) as f64 + predicted * (self.vocabulary * s.hidden) as f64)
+        6.0 * (of_layers + predicted * (self.vocabulary * s.hidden) as f64)
+    }
+
+    /// Products' multiplications per token of a sequence of `length` in an encoder's layer, forward, where the share `read` of
+    /// its output is read.
+    pub fn layer_operations(&self, length: f64, read: f64) -> f64 {
+        let (hidden, wide) = (
+            self.settings.hidden as f64,
+            self.settings.feed_forward as f64,
+        );
+        let computed = if read > MOST_READ { 1.0 } else { read };
+        let of_row = 2.0 * hidden * hidden + 2.0 * hidden * wide + 2.0 * length * hidden;
+        // Keys and values are those of all tokens.
+        2.0 * hidden * hidden + computed * of_row
     }
 
     /// Bytes that a training step over `tokens` tokens of one shard holds: parameters, gradient, two moments,

@@ -17,7 +17,8 @@ pub enum Orientation {
 #[derive(Debug, Default)]
 pub struct Weights {
     panels: Buffer,
-    /// Where the panels of each linear layer start; the last entry is the end.
+    /// Where the panels of each linear layer start; the last entry is the end. Those of forward products have a right operand
+    /// for each part of the outputs.
     starts: Vec<usize>,
 }
 
@@ -37,7 +38,7 @@ impl Weights {
         for linear in linears {
             self.starts.push(end);
             end += match orientation {
-                Orientation::Forward => packed_length(linear.inputs, linear.outputs),
+                Orientation::Forward => linear.parts * part_length(linear),
                 Orientation::Backward => packed_length(linear.outputs, linear.inputs),
             }
             .next_multiple_of(16);
@@ -53,12 +54,19 @@ impl Weights {
             let panels = unsafe { parts.range(starts[index]..starts[index + 1]) };
             match orientation {
                 Orientation::Forward => {
-                    precision.pack(
-                        Matrix::columns(weight, linear.inputs),
-                        linear.inputs,
-                        linear.outputs,
-                        panels,
-                    );
+                    let length = part_length(linear);
+                    for (part, panels) in panels.chunks_exact_mut(length).enumerate() {
+                        let outputs = linear.outputs_of(&(part..part + 1));
+                        precision.pack(
+                            Matrix::columns(
+                                &weight[outputs.start * linear.inputs..],
+                                linear.inputs,
+                            ),
+                            linear.inputs,
+                            outputs.len(),
+                            panels,
+                        );
+                    }
                 }
                 Orientation::Backward => {
                     precision.pack(
@@ -73,7 +81,14 @@ impl Weights {
         self
     }
 
-    pub fn panels(&self, linear: &Linear) -> &[f32] {
-        &self.panels[self.starts[linear.number]..self.starts[linear.number + 1]]
+    /// The right operand of one part, or of all outputs where weights are packed for the backward: its only one.
+    pub fn panels(&self, linear: &Linear, part: usize) -> &[f32] {
+        let all = &self.panels[self.starts[linear.number]..self.starts[linear.number + 1]];
+        &all[part * part_length(linear)..]
     }
+}
+
+/// Length of the panels of one part's forward product.
+fn part_length(linear: &Linear) -> usize {
+    packed_length(linear.inputs, linear.outputs / linear.parts)
 }

@@ -40,7 +40,7 @@ pub fn operations_per_second(
         Precision::Bf16 => ", bf16",
     };
     let name = format!(
-        "{}, {} threads, hidden {size}, {:.0} % predicted{rounded}",
+        "{}, {} threads, hidden {size}, {:.0} % read and predicted{rounded}",
         device.description(),
         device.threads(),
         100.0 * PREDICTED
@@ -71,7 +71,7 @@ pub fn operations_per_second(
         languages: 2,
         decoder: false,
     };
-    let per_token = shape.training_flops_per_token(LENGTH, PREDICTED);
+    let per_token = shape.training_flops_per_token(LENGTH, PREDICTED, PREDICTED);
     let workload = Workload {
         shape,
         sequences,

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::model::Shape;
+use crate::model::{Shape, Tap};
 use crate::objectives::translation::TranslationObjectiveSettings;
 use crate::spec::finetune::FinetuneSettings;
 use crate::spec::pretrain::PretrainSettings;
@@ -51,7 +51,11 @@ pub fn pretraining(settings: &Settings, pretrain: &PretrainSettings) -> Estimate
         parameters: shape.parameters() as u64,
         tokens,
         floating_point_operations: tokens as f64
-            * shape.training_flops_per_token(pretrain.stream_length, pretrain.predicted_share()),
+            * shape.training_flops_per_token(
+                pretrain.stream_length,
+                pretrain.predicted_share(),
+                pretrain.predicted_share(),
+            ),
         peak_memory_bytes: shape.training_bytes(pretrain.tokens_per_batch),
         card_memory_bytes: shape.card_bytes(
             pretrain.tokens_per_batch,
@@ -83,7 +87,7 @@ pub fn translating(settings: &Settings, translation: &TranslationSettings) -> Es
         tokens,
         floating_point_operations: (1.0 + searching / 3.0)
             * tokens as f64
-            * shape.training_flops_per_token(length, 0.5),
+            * shape.training_flops_per_token(length, 1.0, 0.5),
         peak_memory_bytes: shape.training_bytes(2 * train.tokens_per_batch),
         card_memory_bytes: shape.card_bytes(2 * train.tokens_per_batch, 0.5, train.precision),
     }
@@ -92,12 +96,16 @@ pub fn translating(settings: &Settings, translation: &TranslationSettings) -> Es
 pub fn finetuning(settings: &Settings, finetune: &FinetuneSettings) -> Estimate {
     let shape = shape(settings);
     let tokens = finetune.epochs * finetune.examples_per_epoch * TOKENS_PER_PAIR;
+    let read = match finetune.pooling.tap() {
+        Tap::First => 1.0 / TOKENS_PER_PAIR as f64,
+        _ => 1.0,
+    };
     let largest_batch = finetune.grid.batch_size.iter().max().copied().unwrap_or(1);
     Estimate {
         parameters: shape.parameters() as u64,
         tokens,
         floating_point_operations: tokens as f64
-            * shape.training_flops_per_token(TOKENS_PER_PAIR as usize, 0.0),
+            * shape.training_flops_per_token(TOKENS_PER_PAIR as usize, read, 0.0),
         peak_memory_bytes: shape.training_bytes(largest_batch * TOKENS_PER_PAIR as usize),
         // The longest batch counts.
         card_memory_bytes: shape.card_bytes(

@@ -10,7 +10,7 @@ use candle_nn::ops::log_softmax;
 
 use crate::data::nli::{Label, NliExample};
 use crate::data::tokenizer::{END_OF_SENTENCE, Tokenizer};
-use crate::model::{Batch, Direction, Encoder, Tap};
+use crate::model::{Batch, Direction, Encoder};
 use crate::random::Random;
 use crate::tasks::pooling::{Pooling, pool};
 use crate::training::Trainer;
@@ -161,7 +161,7 @@ impl Classifier {
         })
     }
 
-    /// Scores [sequences, classes] of the labels in the order of [`Label::ALL`]. `training` carries (seed, update) for dropout.
+    /// Scores [sequences, classes] of the labels in the order of [`Label::ALL`], of the states at [`Pooling::tap`]. `training` carries (seed, update) for dropout.
     pub fn scores(
         &self,
         hidden: &Tensor,
@@ -228,8 +228,9 @@ pub fn train_step(
         .iter()
         .map(|pair| pair.label.index() as u32)
         .collect();
-    let pass = trainer.forward(&batch, Direction::Bidirectional, &[Tap::Last])?;
-    let hidden = pass.tap(Tap::Last)?;
+    let tap = pooling.tap();
+    let pass = trainer.forward(&batch, Direction::Bidirectional, &[tap])?;
+    let hidden = pass.tap(tap)?;
     let classifier = Classifier::of(trainer, pooling, dropout)?;
     let scores = classifier.scores(&hidden, &batch, Some(stream))?;
     let loss = trainer.backward_loss(vec![pass], &Classifier::loss(&scores, &labels)?)?;
@@ -246,7 +247,7 @@ pub fn predict(
     let mut predicted = Vec::with_capacity(pairs.len());
     for chunk in pairs.chunks(PREDICTION_PAIRS) {
         let batch = pack(chunk.iter());
-        let hidden = encoder.predict(&batch, Direction::Bidirectional, Tap::Last)?;
+        let hidden = encoder.predict(&batch, Direction::Bidirectional, classifier.pooling.tap())?;
         predicted.extend(best_classes(&classifier.scores(&hidden, &batch, None)?)?);
     }
     Ok(predicted)

@@ -56,25 +56,27 @@ impl Workload {
         batch
     }
 
-    /// Multiplications and additions of the matrix products in the layers, forward; of both sides where there is a decoder, whose
-    /// sources are as long as its targets.
-    pub fn layer_operations(&self, batch: &Batch) -> f64 {
+    /// Multiplications and additions of the matrix products in the layers, forward, where the last states of a share of the tokens
+    /// are read; of both sides where there is a decoder, whose sources are as long as its targets.
+    pub fn layer_operations(&self, batch: &Batch, read: f64) -> f64 {
         let s = &self.shape.settings;
-        let mut linear = 4 * s.hidden * s.hidden + 2 * s.hidden * s.feed_forward;
-        let mut attentions = 1.0;
-        if self.shape.decoder {
+        let of_token = |length: f64| match self.shape.decoder {
             // The encoder's layer, and the decoder's with a second attention.
-            linear = 2 * linear + 4 * s.hidden * s.hidden;
-            attentions = 3.0;
-        }
-        let attention: f64 = batch
+            true => {
+                let sides = 2.0 * self.shape.layer_operations(length, 1.0);
+                s.layers as f64
+                    * (sides + (s.hidden * (4 * s.hidden)) as f64 + 2.0 * length * s.hidden as f64)
+            }
+            false => {
+                (s.layers - 1) as f64 * self.shape.layer_operations(length, 1.0)
+                    + self.shape.layer_operations(length, read)
+            }
+        };
+        let lengths = batch
             .offsets
             .windows(2)
-            .map(|pair| f64::from(pair[1] - pair[0]).powi(2))
-            .sum();
-        2.0 * s.layers as f64
-            * ((batch.token_count() * linear) as f64
-                + 2.0 * attentions * attention * s.hidden as f64)
+            .map(|pair| f64::from(pair[1] - pair[0]));
+        2.0 * lengths.map(|length| length * of_token(length)).sum::<f64>()
     }
 
     /// Of a model with a decoder, sources of the same lengths; every token of the batch is then predicted.
@@ -189,6 +191,14 @@ pub fn measure_steps<State>(
     })
 }
 
+/// The share of the last states that are read; a card computes all.
+pub fn read_share(device: &Device, read: usize, tokens: usize) -> f64 {
+    match device.card() {
+        Some(_) => 1.0,
+        None => read as f64 / tokens as f64,
+    }
+}
+
 /// Measures language-modelling steps.
 pub fn measure(workload: &Workload, device: &Device) -> Result<Measurement> {
     let shape = &workload.shape;
@@ -209,24 +219,27 @@ pub fn measure(workload: &Workload, device: &Device) -> Result<Measurement> {
         .collect();
     let mut trainer =
         Trainer::new(model, &settings, total, device, 1)?.in_precision(workload.precision);
-    let step =
-        |trainer: &mut Trainer, number: usize, parts: &mut BTreeMap<&'static str, Duration>| {
-            let input = &inputs[number % inputs.len()];
-            let targets = input.targets.labels.len();
-            if trainer.device().card().is_some() {
-                trainer.language_model_step(std::slice::from_ref(input))?;
-            } else {
-                trainer.accumulate_language_model(std::slice::from_ref(input), 1.0)?;
-                let start = Instant::now();
-                trainer.apply(targets.max(1) as f64)?;
-                *parts.entry("update").or_default() += start.elapsed();
-            }
-            let vocabulary = 2 * targets * shape.vocabulary * shape.settings.hidden;
-            Ok(Step {
-                tokens: input.batch.token_count(),
-                operations: 3.0 * (workload.layer_operations(&input.batch) + vocabulary as f64),
-            })
-        };
+    let step = |trainer: &mut Trainer,
+                number: usize,
+                parts: &mut BTreeMap<&'static str, Duration>| {
+        let input = &inputs[number % inputs.len()];
+        let targets = input.targets.labels.len();
+        if trainer.device().card().is_some() {
+            trainer.language_model_step(std::slice::from_ref(input))?;
+        } else {
+            trainer.accumulate_language_model(std::slice::from_ref(input), 1.0)?;
+            let start = Instant::now();
+            trainer.apply(targets.max(1) as f64)?;
+            *parts.entry("update").or_default() += start.elapsed();
+        }
+        let vocabulary = 2 * targets * shape.vocabulary * shape.settings.hidden;
+        let tokens = input.batch.token_count();
+        let read = read_share(trainer.device(), targets, tokens);
+        Ok(Step {
+            tokens,
+            operations: 3.0 * (workload.layer_operations(&input.batch, read) + vocabulary as f64),
+        })
+    };
     measure_steps(workload, device, &mut trainer, step, |trainer| {
         trainer.encoder().take_times()
     })

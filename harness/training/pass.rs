@@ -35,7 +35,7 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// The states at a tap, [tokens, hidden], in the order of the batch: a candle variable, so that the loss's
+    /// The states at a tap, [tokens, hidden] or [sequences, hidden], in the order of the batch: a candle variable, so that the loss's
     /// gradient reaches it.
     pub fn tap(&self, tap: Tap) -> Result<Tensor> {
         let variable = self.taps.get(&tap).with_context(|| {
@@ -77,34 +77,44 @@ impl Trainer {
                 })
                 .collect()
         };
+        // Whether nothing else of the last layer is read.
+        let first_only = taps
+            .iter()
+            .zip(&depths)
+            .all(|(tap, &of_tap)| *tap == Tap::First || of_tap < depth);
         let context = self.encoder.context(Side::Encoder, direction, Some(stream));
         let parts = Parts::new(&mut activations);
         self.device().pool().each(shards.len(), |index| {
-            let shard = Shard {
-                batch,
-                sequences: shards[index].clone(),
-                tokens_before: 0,
-                source: None,
-            };
+            let shard = shard_of(batch, &shards[index]);
             let mut scratch = self.encoder.take_scratch();
             // Safety: each shard has its own activations.
             let own = unsafe { parts.range(index..index + 1) };
-            trunk::forward(&context, &shard, depth, &mut own[0], &mut scratch);
+            let read = first_only.then(|| shard.first_tokens());
+            trunk::forward(
+                &context,
+                &shard,
+                depth,
+                read.as_deref(),
+                &mut own[0],
+                &mut scratch,
+            );
             self.encoder.return_scratch(scratch);
         });
         let hidden = self.shape().settings.hidden;
         let mut variables = BTreeMap::new();
         for (&tap, &depth) in taps.iter().zip(&depths) {
-            let mut states = Vec::with_capacity(batch.token_count() * hidden);
-            activations
-                .iter()
-                .for_each(|shard| states.extend_from_slice(shard.states(depth)));
-            let states = Tensor::from_vec(
-                states,
-                (batch.token_count(), hidden),
-                self.device().candle(),
-            )?;
-            variables.insert(tap, Var::from_tensor(&states)?);
+            let mut states = Vec::new();
+            for (sequences, activations) in shards.iter().zip(&activations) {
+                if tap == Tap::First {
+                    let rows = shard_of(batch, sequences).first_tokens();
+                    let start = states.len();
+                    states.resize(start + rows.len() * hidden, 0.0);
+                    activations.copy_read(depth, &rows, hidden, &mut states[start..]);
+                } else {
+                    states.extend_from_slice(activations.states(depth));
+                }
+            }
+            variables.insert(tap, self.variable(states)?);
         }
         Ok(Pass {
             batch: batch.clone(),
@@ -129,6 +139,8 @@ impl Trainer {
         let hidden = self.shape().settings.hidden;
         let tokens = pass.batch.token_count();
         let mut entering: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
+        // Of first tokens, [sequences, hidden].
+        let mut first: Option<Vec<f32>> = None;
         for (tap, gradient) in gradients {
             let depth = tap.depth(self.shape())?;
             ensure!(
@@ -136,22 +148,44 @@ impl Trainer {
                 "the pass ran {} layers; {tap:?} lies behind them",
                 pass.depth
             );
-            let values = values_of(gradient, &[tokens, hidden])
+            let (rows, before) = match tap {
+                Tap::First => (pass.batch.sequences(), first.take()),
+                _ => (tokens, entering.remove(&depth)),
+            };
+            let mut values = values_of(gradient, &[rows, hidden])
                 .with_context(|| format!("the gradient at {tap:?}"))?;
-            match entering.entry(depth) {
-                std::collections::btree_map::Entry::Vacant(entry) => {
-                    entry.insert(values);
-                }
-                std::collections::btree_map::Entry::Occupied(mut entry) => {
-                    vectorised(AddInto {
-                        target: entry.get_mut(),
-                        source: &values,
-                    });
+            if let Some(before) = before {
+                vectorised(AddInto {
+                    target: &mut values,
+                    source: &before,
+                });
+            }
+            match tap {
+                Tap::First => first = Some(values),
+                _ => {
+                    entering.insert(depth, values);
                 }
             }
         }
+        // A card's states are those of all tokens; and so they are where more is read than first tokens.
+        if let Some(rows) = &first
+            && (pass.on_card.is_some() || entering.contains_key(&pass.depth))
+        {
+            let all = entering
+                .entry(pass.depth)
+                .or_insert_with(|| vec![0.0; tokens * hidden]);
+            let starts = pass.batch.first_tokens().iter();
+            for (row, &start) in rows.chunks_exact(hidden).zip(starts) {
+                vectorised(AddInto {
+                    target: &mut all[start as usize * hidden..][..hidden],
+                    source: row,
+                });
+            }
+            first = None;
+        }
         // Layers above the highest gradient have none.
-        let Some(depth) = entering.keys().copied().max() else {
+        let top = first.is_some().then_some(pass.depth);
+        let Some(depth) = top.or(entering.keys().copied().max()) else {
             return Ok(());
         };
         let stream = Stream {
@@ -176,12 +210,7 @@ impl Trainer {
             });
             encoder.device().pool().each(pass.shards.len(), |turn| {
                 let _watch = tickets.watch();
-                let shard = Shard {
-                    batch: &pass.batch,
-                    sequences: pass.shards[turn].clone(),
-                    tokens_before: 0,
-                    source: None,
-                };
+                let shard = shard_of(&pass.batch, &pass.shards[turn]);
                 let rows = shard.rows();
                 let range = rows.start * hidden..rows.end * hidden;
                 let tap = |depth: usize| {
@@ -190,7 +219,18 @@ impl Trainer {
                         .map(|gradient| &gradient[range.clone()])
                 };
                 let mut scratch = encoder.take_scratch();
-                trunk::start_gradient(tap(depth), range.len(), &mut scratch);
+                let activations = &pass.activations[turn];
+                match &first {
+                    None => trunk::start_gradient(tap(depth), range.len(), &mut scratch),
+                    Some(first) => trunk::start_read_gradient(
+                        activations,
+                        depth,
+                        &shard.first_tokens(),
+                        &first[shard.sequences.start * hidden..shard.sequences.end * hidden],
+                        hidden,
+                        &mut scratch,
+                    ),
+                }
                 let backward = Backward {
                     weights,
                     tickets: &tickets,
@@ -200,7 +240,6 @@ impl Trainer {
                 };
                 // Safety: shards do not share rows.
                 let embedding = unsafe { embedding_gradient.range(range.clone()) };
-                let activations = &pass.activations[turn];
                 trunk::backward(
                     &context,
                     &shard,
@@ -216,6 +255,14 @@ impl Trainer {
         self.scatter_embeddings(Side::Encoder, &[&pass.batch]);
         lock(&self.activations).extend(pass.activations);
         Ok(())
+    }
+
+    /// States as a variable of rows.
+    fn variable(&self, states: Vec<f32>) -> Result<Var> {
+        let hidden = self.shape().settings.hidden;
+        let rows = states.len() / hidden;
+        let states = Tensor::from_vec(states, (rows, hidden), self.device().candle())?;
+        Ok(Var::from_tensor(&states)?)
     }
 
     fn forward_on_card(
@@ -246,12 +293,13 @@ impl Trainer {
                 .to_float(activations.states(depth), floats, count)?;
             let mut states = vec![0f32; count];
             cuda::download(&card.operations, floats, &mut states)?;
-            let states = Tensor::from_vec(
-                states,
-                (batch.token_count(), hidden),
-                encoder.device().candle(),
-            )?;
-            variables.insert(tap, Var::from_tensor(&states)?);
+            if tap == Tap::First {
+                let starts = batch.first_tokens().iter();
+                states = starts
+                    .flat_map(|&start| states[start as usize * hidden..][..hidden].to_vec())
+                    .collect();
+            }
+            variables.insert(tap, self.variable(states)?);
         }
         encoder.return_workspace(workspace);
         Ok(Pass {
@@ -350,5 +398,14 @@ impl Trainer {
             }
         }
         Ok(value)
+    }
+}
+
+fn shard_of<'a>(batch: &'a Batch, sequences: &Range<usize>) -> Shard<'a> {
+    Shard {
+        batch,
+        sequences: sequences.clone(),
+        tokens_before: 0,
+        source: None,
     }
 }

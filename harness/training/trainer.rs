@@ -373,7 +373,14 @@ impl Trainer {
                 let mut scratch = encoder.take_scratch();
                 let source = source.as_ref().map(|source| {
                     let mut activations = take_activations();
-                    trunk::forward(&of_source, source, depth, &mut activations, &mut scratch);
+                    trunk::forward(
+                        &of_source,
+                        source,
+                        depth,
+                        None,
+                        &mut activations,
+                        &mut scratch,
+                    );
                     (source, activations)
                 });
                 let shard = &Shard {
@@ -383,8 +390,16 @@ impl Trainer {
                     }),
                     ..shard.clone()
                 };
+                let (rows, labels) = targets_of(&input.targets, &shard.rows());
                 let mut activations = take_activations();
-                trunk::forward(&context, shard, depth, &mut activations, &mut scratch);
+                trunk::forward(
+                    &context,
+                    shard,
+                    depth,
+                    Some(&rows),
+                    &mut activations,
+                    &mut scratch,
+                );
                 let backward = Backward {
                     weights,
                     tickets: &tickets,
@@ -392,12 +407,11 @@ impl Trainer {
                     depth,
                     trainable: &self.trainable,
                 };
-                let (indices, labels) = targets_of(&input.targets, &shard.rows());
                 let loss = trunk::language_model_loss(
                     &context,
-                    activations.states(depth),
-                    indices,
-                    labels,
+                    &activations,
+                    depth,
+                    (&rows, labels),
                     Some((&backward, weight)),
                     &mut scratch,
                 );

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use super::reading::{Computed, scatter, start_read_gradient};
 use super::{
-    Activations, Clock, Context, LayerActivations, Part, Scratch, Shard, Site, Source,
-    SourceActivations,
+    Activations, Clock, Context, KEY_VALUE, LayerActivations, Part, QUERY, Scratch, Shard, Site,
+    Source, SourceActivations,
 };
 use crate::kernels::attention::{self, OperandGradients, Operands};
 use crate::kernels::buffer::Buffer;
@@ -19,26 +20,27 @@ use crate::model::tickets::{Lent, Tickets};
 use crate::model::trainable::Trainable;
 use crate::model::weights::Weights;
 
-/// The gradient in a linear layer's output, with the way back to its input and its weight.
+/// The gradient in some consecutive outputs of a linear layer, with the way back to its input and its weight.
 struct LinearBackward<'a> {
     precision: Precision,
     tokens: usize,
     linear: &'a Linear,
+    outputs: Range<usize>,
+    /// [tokens, outputs]
     output_gradient: &'a [f32],
 }
 
 impl LinearBackward<'_> {
     /// input_gradient (+)= output_gradient . weight
     fn apply(&self, weights: &Weights, input_gradient: &mut [f32], write: Write) {
-        let Linear {
-            inputs, outputs, ..
-        } = *self.linear;
-        self.precision.multiply(
+        let inputs = self.linear.inputs;
+        self.precision.multiply_lines(
             self.tokens,
-            outputs,
+            self.outputs.clone(),
             inputs,
-            Matrix::rows(self.output_gradient, outputs),
-            weights.panels(self.linear),
+            Matrix::rows(self.output_gradient, self.outputs.len()),
+            weights.panels(self.linear, 0),
+            self.linear.outputs,
             input_gradient,
             inputs,
             write,
@@ -55,20 +57,23 @@ impl LinearBackward<'_> {
 
     /// weight gradient += output_gradient^T . input; bias gradient += `bias`.
     fn add_weight_gradient(&self, input_panels: &[f32], bias: &[f32], lent: &mut Lent) {
-        let Linear {
-            inputs, outputs, ..
-        } = *self.linear;
+        if self.tokens == 0 {
+            return;
+        }
+        let (inputs, outputs) = (self.linear.inputs, self.outputs.len());
         self.precision.multiply(
             outputs,
             self.tokens,
             inputs,
             Matrix::columns(self.output_gradient, outputs),
             input_panels,
-            lent.at(&self.linear.weight),
+            lent.at(&self.linear.weight_of(&self.outputs)),
             inputs,
             Write::Add,
         );
-        add(lent, &self.linear.bias, bias);
+        let first = self.linear.bias.start;
+        let range = first + self.outputs.start..first + self.outputs.end;
+        add(lent, &range, bias);
     }
 }
 
@@ -105,14 +110,14 @@ impl<'a> Backward<'a> {
     }
 }
 
-/// Cross-entropy of the shard's targets (`indices` count from the shard's first row). With `backward`, adds the
-/// output layer's gradients times `weight` and leaves the states' gradient in `scratch` for [`backward`]. Of a stack without
-/// an output layer the loss is that of no targets.
+/// Cross-entropy of the shard's targets, whose rows in the shard are `rows`: those that the forward was told are read. With
+/// `backward`, adds the output layer's gradients times `weight` and leaves the states' gradient in `scratch` for [`backward`].
+/// Of a stack without an output layer the loss is that of no targets.
 pub fn language_model_loss(
     context: &Context,
-    states: &[f32],
-    indices: impl Iterator<Item = usize>,
-    labels: &[u32],
+    activations: &Activations,
+    depth: usize,
+    (rows, labels): (&[u32], &[u32]),
     backward: Option<(&Backward, f32)>,
     scratch: &mut Scratch,
 ) -> LossSum {
@@ -120,12 +125,9 @@ pub fn language_model_loss(
     let (Some(output), Some(layer)) = (context.output(), &context.stack.output) else {
         return LossSum::default();
     };
-    let indices: Vec<usize> = indices.collect();
     scratch.target_states.resize(labels.len() * hidden);
     scratch.target_gradient.resize(labels.len() * hidden);
-    for (row, &index) in scratch.target_states.chunks_exact_mut(hidden).zip(&indices) {
-        row.copy_from_slice(&states[index * hidden..(index + 1) * hidden]);
-    }
+    activations.copy_read(depth, rows, hidden, &mut scratch.target_states);
     let mut total = LossSum::default();
     let mut lent = None;
     let block = vocabulary::block_rows(context.shape.vocabulary);
@@ -165,10 +167,10 @@ pub fn language_model_loss(
             // A shard without targets passes its turn on.
             drop(lent.unwrap_or_else(|| backward.lend(&layer.block, &mut scratch.clock)));
         }
-        scratch.gradient.clear_to(states.len());
-        for (row, &index) in scratch.target_gradient.chunks_exact(hidden).zip(&indices) {
-            scratch.gradient[index * hidden..(index + 1) * hidden].copy_from_slice(row);
-        }
+        // Lent out for the call.
+        let gradient = std::mem::take(&mut scratch.target_gradient);
+        start_read_gradient(activations, depth, rows, &gradient, hidden, scratch);
+        scratch.target_gradient = gradient;
     }
     scratch.clock.lap(Part::Vocabulary);
     total
@@ -213,14 +215,18 @@ pub fn backward<'t>(
     let reach = backward.trainable.reach(context.side);
     for index in (reach.lowest_layer..backward.depth).rev() {
         let (input, kept) = (activations.states(index), &activations.layers[index]);
-        feed_forward_backward(context, shard, index, kept, backward, scratch);
+        let reading = activations.reading.as_ref();
+        let computed = Computed::of(shard, reading.filter(|_| index + 1 == activations.depth));
+        feed_forward_backward(context, computed, index, kept, backward, scratch);
         let layer = &context.stack.layers[index];
         if let (Some(layer), Some(source)) = (&layer.source_attention, shard.source) {
             source_attention_backward(
-                context, shard, source, layer, index, kept, backward, scratch,
+                context, shard, computed, source, layer, index, kept, backward, scratch,
             );
         }
-        attention_backward(context, shard, index, input, kept, backward, scratch);
+        attention_backward(
+            context, shard, computed, index, input, kept, backward, scratch,
+        );
         if let Some(gradient) = tap(index) {
             vectorised(AddInto {
                 target: &mut scratch.gradient,
@@ -255,14 +261,14 @@ pub fn backward<'t>(
 /// `scratch.gradient`: from the layer's output to the states before its feed-forward block.
 fn feed_forward_backward(
     context: &Context,
-    shard: &Shard,
+    computed: Computed,
     index: usize,
     kept: &LayerActivations,
     backward: &Backward,
     scratch: &mut Scratch,
 ) {
     let settings = &context.shape.settings;
-    let (hidden, wide, tokens) = (settings.hidden, settings.feed_forward, shard.rows().len());
+    let (hidden, wide, tokens) = (settings.hidden, settings.feed_forward, computed.count());
     let layer = &context.stack.layers[index];
     scratch.update.resize(tokens * hidden);
     scratch.wide.resize(tokens * wide);
@@ -275,7 +281,7 @@ fn feed_forward_backward(
         normalised: &kept.outer_normalised,
         inverse: &kept.outer_inverse,
         dropout: context.dropout(Site::FeedForward(index)),
-        first_row: shard.first_row(),
+        rows: computed.rows,
         scale: context.of(&layer.feed_forward_norm.scale),
         update_gradient: &mut scratch.update,
         bias_gradient: &mut scratch.outer_bias,
@@ -323,6 +329,7 @@ fn feed_forward_backward(
 fn source_attention_backward(
     context: &Context,
     shard: &Shard,
+    computed: Computed,
     source: Source,
     layer: &SourceAttention,
     index: usize,
@@ -330,7 +337,7 @@ fn source_attention_backward(
     backward: &Backward,
     scratch: &mut Scratch,
 ) {
-    let (hidden, tokens) = (context.shape.settings.hidden, shard.rows().len());
+    let (hidden, tokens) = (context.shape.settings.hidden, computed.count());
     let source_tokens = source.states.len() / hidden;
     let SourceActivations {
         query,
@@ -346,7 +353,7 @@ fn source_attention_backward(
         normalised,
         inverse,
         dropout: context.dropout(Site::SourceAttention(index)),
-        first_row: shard.first_row(),
+        rows: computed.rows,
         scale: context.of(&layer.norm.scale),
         update_gradient: &mut scratch.update,
         bias_gradient: &mut scratch.outer_bias,
@@ -366,7 +373,7 @@ fn source_attention_backward(
     scratch.query_gradient.resize(tokens * hidden);
     scratch.wide.resize(source_tokens * 2 * hidden);
     attention::backward(
-        context.source_attention(shard, source, index),
+        context.source_attention(shard, computed, source, index),
         Operands::Source { query, key_value },
         probabilities,
         &scratch.target_gradient,
@@ -412,25 +419,27 @@ fn source_attention_backward(
 }
 
 /// `scratch.gradient`: from the states after self-attention to the layer's input.
+#[allow(clippy::too_many_arguments)]
 fn attention_backward(
     context: &Context,
     shard: &Shard,
+    computed: Computed,
     index: usize,
     input: &[f32],
     kept: &LayerActivations,
     backward: &Backward,
     scratch: &mut Scratch,
 ) {
-    let (hidden, tokens) = (context.shape.settings.hidden, shard.rows().len());
+    let hidden = context.shape.settings.hidden;
+    let (tokens, count) = (shard.rows().len(), computed.count());
     let layer = &context.stack.layers[index];
-    scratch.wide.resize(tokens * 3 * hidden);
     scratch.inner_bias.resize(3 * hidden);
     vectorised(NormaliseResidualBackward {
         gradient: &mut scratch.gradient,
         normalised: &kept.attention_normalised,
         inverse: &kept.attention_inverse,
         dropout: context.dropout(Site::Attention(index)),
-        first_row: shard.first_row(),
+        rows: computed.rows,
         scale: context.of(&layer.attention_norm.scale),
         update_gradient: &mut scratch.update,
         bias_gradient: &mut scratch.outer_bias,
@@ -438,44 +447,144 @@ fn attention_backward(
         shift_gradient: &mut scratch.shift,
     });
     scratch.clock.lap(Part::Normalisation);
-    scratch.target_gradient.resize(tokens * hidden);
+    scratch.target_gradient.resize(count * hidden);
     context
-        .linear_backward(tokens, &layer.attention_output, &scratch.update)
+        .linear_backward(count, &layer.attention_output, &scratch.update)
         .apply(
             backward.weights,
             &mut scratch.target_gradient,
             Write::Replace,
         );
     scratch.clock.lap(Part::Linear);
+    let attention = context.attention(shard, computed, index);
+    let (operands, gradients) = match computed.rows.chosen {
+        None => {
+            scratch.wide.resize(tokens * 3 * hidden);
+            (
+                Operands::Own(&kept.projected),
+                OperandGradients::Own(&mut scratch.wide),
+            )
+        }
+        Some(_) => {
+            scratch.query_gradient.resize(count * hidden);
+            scratch.wide.resize(tokens * 2 * hidden);
+            (
+                Operands::Source {
+                    query: &kept.chosen_query,
+                    key_value: &kept.projected,
+                },
+                OperandGradients::Source {
+                    query: &mut scratch.query_gradient,
+                    key_value: &mut scratch.wide,
+                },
+            )
+        }
+    };
     attention::backward(
-        context.attention(shard, index),
-        Operands::Own(&kept.projected),
+        attention,
+        operands,
         &kept.probabilities,
         &scratch.target_gradient,
-        OperandGradients::Own(&mut scratch.wide),
+        gradients,
         &mut scratch.attention,
     );
     scratch.clock.lap(Part::Attention);
+    let projection = &layer.projection;
+    let mut bias = &mut scratch.inner_bias[..];
+    if computed.rows.chosen.is_some() {
+        let (of_query, of_key_value) = bias.split_at_mut(hidden);
+        vectorised(ColumnSums {
+            values: &scratch.query_gradient,
+            sums: of_query,
+        });
+        bias = of_key_value;
+    }
     vectorised(ColumnSums {
         values: &scratch.wide,
-        sums: &mut scratch.inner_bias,
+        sums: bias,
     });
-    let projection = context.linear_backward(tokens, &layer.projection, &scratch.wide);
-    projection.apply(backward.weights, &mut scratch.gradient, Write::Add);
+    match computed.rows.chosen {
+        None => context
+            .linear_backward(tokens, projection, &scratch.wide)
+            .apply(backward.weights, &mut scratch.gradient, Write::Add),
+        Some(chosen) => {
+            projection_backward_of_chosen(context, tokens, projection, chosen, backward, scratch);
+        }
+    }
     scratch.clock.lap(Part::Linear);
     if !backward.trainable.block(&layer.attention_block) {
         return;
     }
-    let output = context.linear_backward(tokens, &layer.attention_output, &scratch.update);
+    let output = context.linear_backward(count, &layer.attention_output, &scratch.update);
     output.pack(&kept.context, &mut scratch.first_panels);
-    projection.pack(input, &mut scratch.second_panels);
+    // Queries' part of the projection, where it is by itself, and the rest of it.
+    let (of_query, rest) = match computed.rows.chosen {
+        None => (
+            None,
+            context.linear_backward(tokens, projection, &scratch.wide),
+        ),
+        Some(_) => (
+            Some(context.part_backward(count, projection, QUERY, &scratch.query_gradient)),
+            context.part_backward(tokens, projection, KEY_VALUE, &scratch.wide),
+        ),
+    };
+    if let Some(of_query) = &of_query {
+        of_query.pack(&kept.chosen_input, &mut scratch.third_panels);
+    }
+    rest.pack(input, &mut scratch.second_panels);
     scratch.clock.lap(Part::WeightGradients);
     let mut lent = backward.lend(&layer.attention_block, &mut scratch.clock);
     add(&mut lent, &layer.attention_norm.scale, &scratch.scale);
     add(&mut lent, &layer.attention_norm.shift, &scratch.shift);
     output.add_weight_gradient(&scratch.first_panels, &scratch.outer_bias, &mut lent);
-    projection.add_weight_gradient(&scratch.second_panels, &scratch.inner_bias, &mut lent);
+    let (query_bias, rest_bias) = scratch.inner_bias.split_at(rest.outputs.start);
+    if let Some(of_query) = &of_query {
+        of_query.add_weight_gradient(&scratch.third_panels, query_bias, &mut lent);
+    }
+    rest.add_weight_gradient(&scratch.second_panels, rest_bias, &mut lent);
     scratch.clock.lap(Part::WeightGradients);
+}
+
+/// `scratch.gradient`: from that of the chosen rows after the residual to that of the layer's whole input. Rows that were not
+/// chosen have keys and values alone; those that were sum query, key and value in one chain, as if all rows had been computed,
+/// so that choosing changes no bit.
+fn projection_backward_of_chosen(
+    context: &Context,
+    tokens: usize,
+    projection: &Linear,
+    chosen: &[u32],
+    backward: &Backward,
+    scratch: &mut Scratch,
+) {
+    let hidden = context.shape.settings.hidden;
+    let count = chosen.len();
+    scratch.chosen_projected.resize(count * 3 * hidden);
+    let lines = scratch
+        .chosen_projected
+        .chunks_exact_mut(3 * hidden)
+        .zip(scratch.query_gradient.chunks_exact(hidden));
+    for ((line, query), &row) in lines.zip(chosen) {
+        line[..hidden].copy_from_slice(query);
+        line[hidden..].copy_from_slice(&scratch.wide[row as usize * 2 * hidden..][..2 * hidden]);
+    }
+    context
+        .linear_backward(count, projection, &scratch.chosen_projected)
+        .apply(backward.weights, &mut scratch.gradient, Write::Add);
+    scratch.target_gradient.resize(tokens * hidden);
+    context
+        .part_backward(tokens, projection, KEY_VALUE, &scratch.wide)
+        .apply(
+            backward.weights,
+            &mut scratch.target_gradient,
+            Write::Replace,
+        );
+    std::mem::swap(&mut scratch.gradient, &mut scratch.target_gradient);
+    scatter(
+        &scratch.target_gradient,
+        hidden,
+        chosen,
+        &mut scratch.gradient,
+    );
 }
 
 impl Context<'_> {
@@ -485,10 +594,21 @@ impl Context<'_> {
         linear: &'a Linear,
         output_gradient: &'a [f32],
     ) -> LinearBackward<'a> {
+        self.part_backward(tokens, linear, 0..linear.parts, output_gradient)
+    }
+
+    fn part_backward<'a>(
+        &self,
+        tokens: usize,
+        linear: &'a Linear,
+        parts: Range<usize>,
+        output_gradient: &'a [f32],
+    ) -> LinearBackward<'a> {
         LinearBackward {
             precision: self.precision,
             tokens,
             linear,
+            outputs: linear.outputs_of(&parts),
             output_gradient,
         }
     }

@@ -5,16 +5,19 @@
 mod backward;
 mod clock;
 pub mod cuda;
+mod reading;
 mod step;
 
 pub use backward::{
     Backward, backward, language_model_loss, start_gradient, start_source_gradient,
 };
 pub use clock::{Clock, Part};
+pub use reading::{MOST_READ, start_read_gradient};
 pub use step::{Caches, Next, StepScratch, source_caches, step};
 
 use std::ops::Range;
 
+use self::reading::{Computed, Reading, gather};
 use super::batch::{Batch, Direction};
 use super::layout::{Layer, Linear, Norm, Side, SourceAttention, Stack};
 use super::settings::Shape;
@@ -28,6 +31,10 @@ use crate::kernels::lanes::vectorised;
 use crate::kernels::matmul::{Matrix, Precision, Write};
 use crate::kernels::normalise::NormaliseResidual;
 use crate::kernels::vocabulary::{Output, VocabularyScratch};
+
+/// Parts of a layer's projection: see [`Layer::projection`].
+const QUERY: Range<usize> = 0..1;
+const KEY_VALUE: Range<usize> = 1..3;
 
 /// What all shards of a pass share.
 #[derive(Clone, Copy)]
@@ -79,6 +86,13 @@ impl<'a> Shard<'a> {
 
     pub fn offsets(&self) -> &'a [u32] {
         &self.batch.offsets[self.sequences.start..=self.sequences.end]
+    }
+
+    /// Rows of the sequences' first tokens, counted from the shard's first.
+    pub fn first_tokens(&self) -> Vec<u32> {
+        let offsets = self.offsets();
+        let starts = &offsets[..self.sequences.len()];
+        starts.iter().map(|start| start - offsets[0]).collect()
     }
 
     fn first_row(&self) -> u64 {
@@ -137,15 +151,20 @@ impl Context<'_> {
         dropout_at(self.shape, self.side, self.stack, self.stream?, site)
     }
 
-    fn attention<'s>(&self, shard: &Shard<'s>, layer: usize) -> Attention<'s> {
+    fn attention<'s>(
+        &self,
+        shard: &Shard<'s>,
+        computed: Computed<'s>,
+        layer: usize,
+    ) -> Attention<'s> {
         Attention {
             hidden: self.shape.settings.hidden,
             heads: self.shape.settings.heads,
             causal: self.direction == Direction::Causal,
-            query_offsets: shard.offsets(),
+            query_offsets: computed.offsets,
             key_offsets: shard.offsets(),
             dropout: self.dropout(Site::Probabilities(layer)),
-            first_row: shard.first_row(),
+            rows: computed.rows,
             precision: self.precision,
         }
     }
@@ -153,6 +172,7 @@ impl Context<'_> {
     fn source_attention<'s>(
         &self,
         shard: &Shard<'s>,
+        computed: Computed<'s>,
         source: Source<'s>,
         layer: usize,
     ) -> Attention<'s> {
@@ -160,7 +180,7 @@ impl Context<'_> {
             causal: false,
             key_offsets: source.offsets,
             dropout: self.dropout(Site::SourceProbabilities(layer)),
-            ..self.attention(shard, layer)
+            ..self.attention(shard, computed, layer)
         }
     }
 
@@ -182,17 +202,24 @@ impl Context<'_> {
 /// What a shard's forward leaves for its backward. With one layer and two states kept, layers take turns in them:
 /// evaluation.
 pub struct Activations {
-    /// States after the embeddings and after each layer: [tokens, hidden].
+    /// States after the embeddings and after each layer: [tokens, hidden]; after the last one those that are read.
     states: Vec<Buffer>,
     layers: Vec<LayerActivations>,
+    /// Layers that have run, and which rows the last of them computed; `None` for all.
+    depth: usize,
+    reading: Option<Reading>,
     embedding_normalised: Buffer,
     embedding_inverse: Buffer,
 }
 
 #[derive(Default)]
 struct LayerActivations {
-    /// [tokens, 3 hidden]: query, key, value.
+    /// Query, key and value of each token, [tokens, 3 hidden]; where only some rows are computed, key and value,
+    /// [tokens, 2 hidden].
     projected: Buffer,
+    /// Of the rows that are computed where not all are: the layer's input and the queries, [rows, hidden].
+    chosen_input: Buffer,
+    chosen_query: Buffer,
     probabilities: Buffer,
     context: Buffer,
     attention_normalised: Buffer,
@@ -228,6 +255,8 @@ impl Activations {
             layers: (0..layers.max(1))
                 .map(|_| LayerActivations::default())
                 .collect(),
+            depth: 0,
+            reading: None,
             embedding_normalised: Buffer::default(),
             embedding_inverse: Buffer::default(),
         }
@@ -243,7 +272,7 @@ impl Activations {
         Activations::keeping(1)
     }
 
-    /// States after `depth` layers, 0 for the embeddings.
+    /// States after `depth` layers, 0 for the embeddings: [tokens, hidden], after the last layer those that are read.
     pub fn states(&self, depth: usize) -> &[f32] {
         &self.states[depth % self.states.len()]
     }
@@ -262,8 +291,10 @@ pub struct Scratch {
     first_panels: Buffer,
     second_panels: Buffer,
     third_panels: Buffer,
-    /// Gradient of a source attention's queries: [tokens, hidden].
+    /// Gradient of the queries where they lie apart from keys and values: [tokens, hidden].
     query_gradient: Buffer,
+    /// Gradient of query, key and value of chosen rows: [rows, 3 hidden].
+    chosen_projected: Buffer,
     query_bias: Buffer,
     /// Gradients of biases, scales and shifts of one block.
     inner_bias: Buffer,
@@ -277,11 +308,13 @@ pub struct Scratch {
     pub clock: Clock,
 }
 
-/// Runs the embeddings and the first `depth` layers of the context's stack.
+/// Runs the embeddings and the first `depth` layers of the context's stack. `read` are the rows of the last one's states that
+/// will be read, ascending and counted from the shard's first; `None` for all.
 pub fn forward(
     context: &Context,
     shard: &Shard,
     depth: usize,
+    read: Option<&[u32]>,
     activations: &mut Activations,
     scratch: &mut Scratch,
 ) {
@@ -292,12 +325,17 @@ pub fn forward(
     let Activations {
         states,
         layers,
+        depth: ran,
+        reading,
         embedding_normalised,
         embedding_inverse,
     } = activations;
-    for state in states.iter_mut() {
-        state.resize(tokens * hidden);
-    }
+    *ran = depth;
+    *reading = match depth {
+        0 => None,
+        _ => read.and_then(|rows| Reading::of(shard, rows)),
+    };
+    states[0].resize(tokens * hidden);
     embedding_normalised.resize(tokens * hidden);
     embedding_inverse.resize(tokens);
     let stack = context.stack;
@@ -326,9 +364,11 @@ pub fn forward(
         let (from, to) = (layer % kept_states, (layer + 1) % kept_states);
         // Lent out for the call: a layer reads one state and writes another.
         let input = std::mem::take(&mut states[from]);
+        let reading = reading.as_ref().filter(|_| layer + 1 == depth);
         layer_forward(
             context,
             shard,
+            Computed::of(shard, reading),
             layer,
             &input,
             &mut layers[layer % kept_layers],
@@ -339,9 +379,11 @@ pub fn forward(
     }
 }
 
+#[allow(clippy::too_many_arguments)]
 fn layer_forward(
     context: &Context,
     shard: &Shard,
+    computed: Computed,
     index: usize,
     input: &[f32],
     kept: &mut LayerActivations,
@@ -349,7 +391,7 @@ fn layer_forward(
     scratch: &mut Scratch,
 ) {
     let layer = &context.stack.layers[index];
-    attention_forward(context, shard, index, input, kept, scratch);
+    attention_forward(context, shard, computed, index, input, kept, scratch);
     if let (Some(attention), Some(source)) = (&layer.source_attention, shard.source) {
         let LayerActivations {
             middle,
@@ -357,45 +399,67 @@ fn layer_forward(
             ..
         } = kept;
         source_attention_forward(
-            context, shard, source, attention, index, middle, kept, scratch,
+            context, shard, computed, source, attention, index, middle, kept, scratch,
         );
     }
-    feed_forward_forward(context, shard, layer, index, kept, output, scratch);
+    feed_forward_forward(context, computed, layer, index, kept, output, scratch);
 }
 
 /// `kept.middle` = normalised sum of the input and its self-attention.
 fn attention_forward(
     context: &Context,
     shard: &Shard,
+    computed: Computed,
     index: usize,
     input: &[f32],
     kept: &mut LayerActivations,
     scratch: &mut Scratch,
 ) {
     let settings = &context.shape.settings;
-    let (hidden, tokens) = (settings.hidden, shard.rows().len());
+    let (hidden, tokens, count) = (settings.hidden, shard.rows().len(), computed.count());
     let layer = &context.stack.layers[index];
-    let attention = context.attention(shard, index);
-    kept.projected.resize(tokens * 3 * hidden);
+    let attention = context.attention(shard, computed, index);
     kept.probabilities.resize(attention::probabilities_length(
         settings.heads,
         attention.query_offsets,
         attention.key_offsets,
     ));
-    kept.context.resize(tokens * hidden);
-    context.project(tokens, &layer.projection, input, &mut kept.projected);
+    kept.context.resize(count * hidden);
+    let projection = &layer.projection;
+    let (operands, residual) = match computed.rows.chosen {
+        None => {
+            kept.projected.resize(tokens * 3 * hidden);
+            context.project(tokens, projection, input, &mut kept.projected);
+            (Operands::Own(&kept.projected), input)
+        }
+        Some(chosen) => {
+            kept.chosen_input.resize(count * hidden);
+            kept.chosen_query.resize(count * hidden);
+            kept.projected.resize(tokens * 2 * hidden);
+            gather(input, hidden, chosen, &mut kept.chosen_input);
+            let of_chosen = &kept.chosen_input;
+            let (query, key_value) = (QUERY, KEY_VALUE);
+            context.project_parts(count, projection, query, of_chosen, &mut kept.chosen_query);
+            context.project_parts(tokens, projection, key_value, input, &mut kept.projected);
+            let operands = Operands::Source {
+                query: &kept.chosen_query,
+                key_value: &kept.projected,
+            };
+            (operands, &kept.chosen_input[..])
+        }
+    };
     scratch.clock.lap(Part::Linear);
     attention::forward(
         attention,
-        Operands::Own(&kept.projected),
+        operands,
         &mut kept.probabilities,
         &mut kept.context,
         &mut scratch.attention,
     );
     scratch.clock.lap(Part::Attention);
-    scratch.update.resize(tokens * hidden);
+    scratch.update.resize(count * hidden);
     context.apply(
-        tokens,
+        count,
         &layer.attention_output,
         &kept.context,
         &mut scratch.update,
@@ -403,9 +467,9 @@ fn attention_forward(
     );
     scratch.clock.lap(Part::Linear);
     context.normalise(
-        shard,
+        computed,
         Sum {
-            residual: input,
+            residual,
             update: &scratch.update,
             bias: &layer.attention_output.bias,
             dropout: context.dropout(Site::Attention(index)),
@@ -425,6 +489,7 @@ fn attention_forward(
 fn source_attention_forward(
     context: &Context,
     shard: &Shard,
+    computed: Computed,
     source: Source,
     layer: &SourceAttention,
     index: usize,
@@ -433,9 +498,9 @@ fn source_attention_forward(
     scratch: &mut Scratch,
 ) {
     let settings = &context.shape.settings;
-    let (hidden, tokens) = (settings.hidden, shard.rows().len());
+    let (hidden, tokens) = (settings.hidden, computed.count());
     let source_tokens = source.states.len() / hidden;
-    let attention = context.source_attention(shard, source, index);
+    let attention = context.source_attention(shard, computed, source, index);
     kept.query.resize(tokens * hidden);
     kept.key_value.resize(source_tokens * 2 * hidden);
     kept.probabilities.resize(attention::probabilities_length(
@@ -473,7 +538,7 @@ fn source_attention_forward(
     );
     scratch.clock.lap(Part::Linear);
     context.normalise(
-        shard,
+        computed,
         Sum {
             residual: input,
             update: &scratch.update,
@@ -489,7 +554,7 @@ fn source_attention_forward(
 /// `output` = normalised sum of the attended states and what the feed-forward block makes of them.
 fn feed_forward_forward(
     context: &Context,
-    shard: &Shard,
+    computed: Computed,
     layer: &Layer,
     index: usize,
     kept: &mut LayerActivations,
@@ -497,7 +562,7 @@ fn feed_forward_forward(
     scratch: &mut Scratch,
 ) {
     let settings = &context.shape.settings;
-    let (hidden, wide, tokens) = (settings.hidden, settings.feed_forward, shard.rows().len());
+    let (hidden, wide, tokens) = (settings.hidden, settings.feed_forward, computed.count());
     kept.inner.resize(tokens * wide);
     kept.slopes.resize(tokens * wide);
     let middle = match layer.source_attention {
@@ -528,7 +593,7 @@ fn feed_forward_forward(
     );
     scratch.clock.lap(Part::Linear);
     context.normalise(
-        shard,
+        computed,
         Sum {
             residual: middle,
             update: &scratch.update,
@@ -552,16 +617,21 @@ struct Sum<'a> {
 
 impl Context<'_> {
     /// Into normalised values, inverse deviations, and states, which take their sizes.
-    fn normalise(&self, shard: &Shard, sum: Sum, [normalised, inverse, out]: [&mut Buffer; 3]) {
+    fn normalise(
+        &self,
+        computed: Computed,
+        sum: Sum,
+        [normalised, inverse, out]: [&mut Buffer; 3],
+    ) {
         normalised.resize(sum.residual.len());
-        inverse.resize(shard.rows().len());
+        inverse.resize(computed.count());
         out.resize(sum.residual.len());
         vectorised(NormaliseResidual {
             residual: sum.residual,
             update: sum.update,
             bias: self.of(sum.bias),
             dropout: sum.dropout,
-            first_row: shard.first_row(),
+            rows: computed.rows,
             scale: self.of(&sum.norm.scale),
             shift: self.of(&sum.norm.shift),
             normalised,
@@ -572,27 +642,56 @@ impl Context<'_> {
 
     /// out = input . weight^T + bias
     fn project(&self, tokens: usize, linear: &Linear, input: &[f32], out: &mut [f32]) {
-        let bias = self.of(&linear.bias);
-        for row in out.chunks_exact_mut(linear.outputs) {
+        self.project_parts(tokens, linear, 0..linear.parts, input, out);
+    }
+
+    /// The same for some parts of the outputs.
+    fn project_parts(
+        &self,
+        tokens: usize,
+        linear: &Linear,
+        parts: Range<usize>,
+        input: &[f32],
+        out: &mut [f32],
+    ) {
+        let outputs = linear.outputs_of(&parts);
+        let bias = &self.of(&linear.bias)[outputs.clone()];
+        for row in out.chunks_exact_mut(outputs.len()) {
             row.copy_from_slice(bias);
         }
-        self.apply(tokens, linear, input, out, Write::Add);
+        self.apply_parts(tokens, linear, parts, input, out, Write::Add);
     }
 
     /// out (+)= input . weight^T
     fn apply(&self, tokens: usize, linear: &Linear, input: &[f32], out: &mut [f32], write: Write) {
-        let Linear {
-            inputs, outputs, ..
-        } = *linear;
-        self.precision.multiply(
-            tokens,
-            inputs,
-            outputs,
-            Matrix::rows(input, inputs),
-            self.forward_weights.panels(linear),
-            out,
-            outputs,
-            write,
-        );
+        self.apply_parts(tokens, linear, 0..linear.parts, input, out, write);
+    }
+
+    fn apply_parts(
+        &self,
+        tokens: usize,
+        linear: &Linear,
+        parts: Range<usize>,
+        input: &[f32],
+        out: &mut [f32],
+        write: Write,
+    ) {
+        if tokens == 0 {
+            return;
+        }
+        let stride = linear.outputs_of(&parts).len();
+        let width = linear.outputs / linear.parts;
+        for (place, part) in parts.enumerate() {
+            self.precision.multiply(
+                tokens,
+                linear.inputs,
+                width,
+                Matrix::rows(input, linear.inputs),
+                self.forward_weights.panels(linear, part),
+                &mut out[place * width..],
+                stride,
+                write,
+            );
+        }
     }
 }

@@ -3,6 +3,7 @@
 use super::{Context, Part, Scratch};
 use crate::kernels::buffer::Buffer;
 use crate::kernels::cached_attention::{Cache, attend};
+use crate::kernels::dropout::Rows;
 use crate::kernels::embedding::{Lookup, NormaliseEmbeddings};
 use crate::kernels::gelu::Gelu;
 use crate::kernels::lanes::vectorised;
@@ -234,7 +235,7 @@ fn add_and_normalise(
         update: &scratch.update,
         bias: context.of(&linear.bias),
         dropout: None,
-        first_row: 0,
+        rows: Rows::from(0),
         scale: context.of(&norm.scale),
         shift: context.of(&norm.shift),
         normalised: &mut scratch.normalised,
