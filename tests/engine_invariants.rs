@@ -385,7 +385,7 @@ fn models_survive_their_file_and_damaged_files_are_errors() {
     assert!(Model::load(&folder.path().join("none")).is_err());
 }
 
-/// The last layer then computes these alone; with other taps it computes all, and with a deeper gradient it is left out.
+/// The last layer then computes these alone, unless another tap reads all of it.
 #[test]
 fn first_tokens_have_the_states_and_gradients_that_they_have_among_all() {
     let shape = tiny(0.1);
@@ -420,6 +420,27 @@ fn first_tokens_have_the_states_and_gradients_that_they_have_among_all() {
         run(&[Tap::Last, Tap::Layer(1)]),
         run(&[Tap::First, Tap::Layer(1)])
     );
+    // A gradient below the last layer leaves it out, and one at a tap that the pass has not is refused.
+    let lower = |top: Tap| {
+        let mut trainer = trainer(&shape, 2);
+        let taps = [top, Tap::Layer(1)];
+        let pass = trainer
+            .forward(&input.batch, Direction::Bidirectional, &taps)
+            .unwrap();
+        let loss = pass.tap(Tap::Layer(1)).unwrap().sin().unwrap();
+        trainer
+            .backward_loss(vec![pass], &loss.sum_all().unwrap())
+            .unwrap();
+        gradients(&trainer)
+    };
+    assert_eq!(lower(Tap::Last), lower(Tap::First));
+    let mut trainer_of_first = trainer(&shape, 2);
+    let pass = trainer_of_first
+        .forward(&input.batch, Direction::Bidirectional, &[Tap::First])
+        .unwrap();
+    let all = Tensor::zeros((283, 16), candle_core::DType::F32, first.device()).unwrap();
+    let error = trainer_of_first.backward(pass, &[(Tap::Last, all)]);
+    assert!(error.unwrap_err().to_string().contains("no tap Last"));
     // Twice the gradient, of which half comes from each.
     let (states, predicted, both) = run(&[Tap::First, Tap::Last]);
     let (_, alone, once) = run(&[Tap::First]);

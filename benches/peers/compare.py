@@ -27,6 +27,7 @@ SMALL = "--layers 4 --hidden 256 --heads 4 --feed-forward 1024 --vocabulary 8000
 LARGE = "--layers 6 --hidden 512 --heads 8 --feed-forward 2048 --vocabulary 8000 --sequences 16 --length 128"
 PAIRS = f"--layers 4 --hidden 256 --heads 4 --feed-forward 1024 --vocabulary 8000 --sequences 32 --lengths {HERE / 'xnli_lengths.txt'}"
 SENTENCES = "--layers 3 --hidden 256 --heads 4 --feed-forward 1024 --vocabulary 8000"
+MIXED = f"--lengths {HERE / 'translation_lengths.txt'}"
 XLT = "xlt"
 MARK = "<!-- measured -->"
 
@@ -48,7 +49,14 @@ WORKLOADS = [
     ("translation, training, hidden 256, 3+3 layers, 64 x 24", SENTENCES + " --sequences 64 --length 24", "--objective translation", [
         ("transformers' Marian", "transformers_marian.py", ""),
     ]),
+    ("translation, training, batches of 32 real lengths", f"{SENTENCES} --sequences 32 {MIXED}", "--objective translation", [
+        ("transformers' Marian, batches as they come", "transformers_marian.py", ""),
+        ("transformers' Marian, batches of one length", "transformers_marian.py", "--sort"),
+    ]),
     ("translation, greedy, 128 x 24", SENTENCES + " --sequences 128 --length 24", "--objective generation", [
+        ("transformers' Marian", "transformers_marian.py", ""),
+    ]),
+    ("translation, greedy, 128 of real lengths", f"{SENTENCES} --sequences 128 {MIXED}", "--objective generation", [
         ("transformers' Marian", "transformers_marian.py", ""),
     ]),
     ("translation, beam of 4, 128 x 24", SENTENCES + " --sequences 128 --length 24", "--objective generation --beam 4", [

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import torch
 
+# Steps before those that are measured.
+WARM_UP = 2
+
 
 def arguments(description):
     parser = argparse.ArgumentParser(description=description)
@@ -22,6 +25,7 @@ def arguments(description):
     parser.add_argument("--sequences", type=int, default=32)
     parser.add_argument("--length", type=int, default=64)
     parser.add_argument("--lengths", type=Path, help="a file with the tokens of a sequence in each line, instead of --length")
+    parser.add_argument("--sort", action="store_true", help="batches of about one length: the run's sequences are sorted before they are cut into batches")
     parser.add_argument("--objective", choices=["masked_lm", "causal_lm", "xnli", "xnli_prediction", "translation", "generation"], default="masked_lm")
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--dropout", type=float, default=0.1)
@@ -44,6 +48,12 @@ def lengths(settings):
             yield [settings.length] * settings.sequences
     given = [int(line) for line in settings.lengths.read_text().split()]
     start = 0
+    if settings.sort:
+        count = settings.sequences * (settings.steps + WARM_UP)
+        ordered = sorted(given[index % len(given)] for index in range(count))
+        batches = [ordered[first:first + settings.sequences] for first in range(0, count, settings.sequences)]
+        random.shuffle(batches)
+        yield from batches
     while True:
         yield [given[(start + index) % len(given)] for index in range(settings.sequences)]
         start += settings.sequences
@@ -54,15 +64,15 @@ def autocast(settings):
 
 
 def report(settings, step):
-    """Runs `step(lengths)` for two warm-up steps and the measured ones; prints the median."""
+    """Runs `step(lengths)` for the warm-up steps and the measured ones; prints the median."""
     batches = lengths(settings)
     seconds, tokens = [], []
     # Compilation and the first allocations are not measured.
-    for number in range(settings.steps + 2):
+    for number in range(settings.steps + WARM_UP):
         batch = next(batches)
         start = time.perf_counter()
         step(batch)
-        if number >= 2:
+        if number >= WARM_UP:
             seconds.append(time.perf_counter() - start)
             tokens.append(sum(batch))
     print(json.dumps({

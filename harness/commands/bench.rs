@@ -24,8 +24,8 @@ use crate::model::{Batch, Direction, Encoder, Model, ModelSettings, Search, Shap
 use crate::tasks::pair_classification::{Classifier, EncodedPair, predict, train_step};
 use crate::tasks::pooling::Pooling;
 use crate::training::{
-    AdamSettings, Measurement, Schedule, Step, Trainer, Workload, measure, measure_steps,
-    read_share,
+    AdamSettings, Measurement, Schedule, Step, Trainer, Workload, computed_share, measure,
+    measure_steps,
 };
 
 /// Share of the tokens that masked language modelling predicts (BERT, XLM).
@@ -355,10 +355,10 @@ fn pairs(batch: &Batch) -> Vec<EncodedPair> {
 /// A step over pairs, of which the classifier reads the first token.
 fn step_of(workload: &Workload, batch: &Batch, passes: f64, device: &Device) -> Step {
     let tokens = batch.token_count();
-    let read = read_share(device, batch.sequences(), tokens);
+    let computed = computed_share(device, batch.sequences() as f64 / tokens as f64);
     Step {
         tokens,
-        operations: passes * workload.layer_operations(batch, read),
+        operations: passes * workload.layer_operations(batch, computed),
     }
 }
 

@@ -93,7 +93,7 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
         )?
     };
     let on_card = device.card().is_some();
-    let seconds = |job: &Job| job.estimate.floating_point_operations / rate;
+    let seconds = |job: &Job| job.estimate.operations(on_card) / rate;
     let to_run: Vec<&Job> = plan
         .jobs
         .iter()
@@ -278,12 +278,13 @@ impl Printer<'_> {
         if estimate.tokens == 0 {
             return String::new();
         }
-        let seconds = estimate.floating_point_operations / self.rate;
+        let operations = estimate.operations(self.on_card);
+        let seconds = operations / self.rate;
         format!(
             "; {:.1} M parameters, {:.1} M tokens, {:.1} TFLOP, {}, {}",
             estimate.parameters as f64 / 1e6,
             estimate.tokens as f64 / 1e6,
-            estimate.floating_point_operations / 1e12,
+            operations / 1e12,
             duration(std::time::Duration::from_secs_f64(seconds)),
             bytes(estimate.memory_bytes(self.on_card))
         )

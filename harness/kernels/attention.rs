@@ -98,13 +98,9 @@ impl OperandGradients<'_> {
 
     /// Of keys that no query looks at.
     fn clear_keys(&mut self, keys: Range<usize>, hidden: usize) {
-        match self {
-            OperandGradients::Own(rows) => {
-                rows[3 * hidden * keys.start..3 * hidden * keys.end].fill(0.0);
-            }
-            OperandGradients::Source { key_value, .. } => {
-                key_value[2 * hidden * keys.start..2 * hidden * keys.end].fill(0.0);
-            }
+        // Where queries are those of the same rows, there are no keys either.
+        if let OperandGradients::Source { key_value, .. } = self {
+            key_value[2 * hidden * keys.start..2 * hidden * keys.end].fill(0.0);
         }
     }
 }

@@ -33,8 +33,8 @@ pub enum Tap {
     Layer(usize),
     /// The output of the last layer.
     Last,
-    /// The same of each sequence's first token only, [sequences, hidden]: where it alone is read, the last layer computes
-    /// nothing else.
+    /// The same of each sequence's first token only, [sequences, hidden]: where nothing else of the last layer is read, a
+    /// processor computes these rows of it alone.
     First,
 }
 
@@ -220,7 +220,7 @@ impl Encoder {
                 // Safety: shards do not share rows.
                 let out = unsafe { parts.range(rows.start * hidden..rows.end * hidden) };
                 match first {
-                    true => activations.copy_read(depth, &shard.first_tokens(), hidden, out),
+                    true => activations.copy_read(hidden, out),
                     false => out.copy_from_slice(activations.states(depth)),
                 }
             },
@@ -247,15 +247,8 @@ impl Encoder {
             depth,
             |shard| Some(targets_of(&input.targets, &shard.rows()).0),
             |context, shard, activations, scratch| {
-                let (rows, labels) = targets_of(&input.targets, &shard.rows());
-                let loss = trunk::language_model_loss(
-                    context,
-                    activations,
-                    depth,
-                    (&rows, labels),
-                    None,
-                    scratch,
-                );
+                let (_, labels) = targets_of(&input.targets, &shard.rows());
+                let loss = trunk::language_model_loss(context, activations, labels, None, scratch);
                 lock(&losses).push((shard.sequences.start, loss));
             },
         );

@@ -3,7 +3,6 @@
 use crate::problem::Problem;
 
 use super::layout::Layout;
-use super::trunk::MOST_READ;
 use crate::kernels::Precision;
 
 /// Section `model` of a study: a post-norm transformer encoder as in XLM.
@@ -124,32 +123,30 @@ impl Shape {
     }
 
     /// Floating-point operations of a training step per token of a sequence of `length` (with a decoder, of a source or a target):
-    /// two per weight and pass, with one forward and two backward passes. The share `predicted` of the tokens (0 to 1) passes
-    /// through the output layer, and of the share `read` the last states are read.
-    pub fn training_flops_per_token(&self, length: usize, read: f64, predicted: f64) -> f64 {
-        let s = &self.settings;
-        let mut of_layers = s.layers as f64 * self.layer_operations(length as f64, 1.0);
-        if self.decoder {
-            // Attention over the source: four products for a token of each side, and a third attention beside the sides' own.
-            of_layers += (s.layers * s.hidden * (2 * s.hidden + length)) as f64;
-        } else {
-            of_layers -= self.layer_operations(length as f64, 1.0)
-                - self.layer_operations(length as f64, read);
-        }
-        6.0 * (of_layers + predicted * (self.vocabulary * s.hidden) as f64)
+    /// two per weight and pass, with one forward and two backward passes. The last layer computes the share `computed` of its
+    /// rows (0 to 1; with a decoder all), and the share `predicted` of the tokens passes through the output layer.
+    pub fn training_flops_per_token(&self, length: usize, computed: f64, predicted: f64) -> f64 {
+        let of_layers = self.layer_products(length as f64, computed);
+        // Of a decoder's model the layers are those of both sides, for a token of each.
+        let sides = if self.decoder { 2.0 } else { 1.0 };
+        6.0 * (of_layers / sides + predicted * (self.vocabulary * self.settings.hidden) as f64)
     }
 
-    /// Products' multiplications per token of a sequence of `length` in an encoder's layer, forward, where the share `read` of
-    /// its output is read.
-    pub fn layer_operations(&self, length: f64, read: f64) -> f64 {
-        let (hidden, wide) = (
-            self.settings.hidden as f64,
-            self.settings.feed_forward as f64,
-        );
-        let computed = if read > MOST_READ { 1.0 } else { read };
-        let of_row = 2.0 * hidden * hidden + 2.0 * hidden * wide + 2.0 * length * hidden;
+    /// Multiplications of the layers' products per token of a sequence of `length`, forward, where the last layer computes the share
+    /// `computed` of its rows. With a decoder, whose last layer computes all, of a source's and a target's token together.
+    pub fn layer_products(&self, length: f64, computed: f64) -> f64 {
+        let s = &self.settings;
+        let (layers, hidden, wide) = (s.layers as f64, s.hidden as f64, s.feed_forward as f64);
         // Keys and values are those of all tokens.
-        2.0 * hidden * hidden + computed * of_row
+        let of_token = 2.0 * hidden * hidden;
+        let of_row = 2.0 * hidden * (hidden + wide + length);
+        match self.decoder {
+            true => {
+                let source_attention = 4.0 * hidden * hidden + 2.0 * length * hidden;
+                layers * (2.0 * (of_token + of_row) + source_attention)
+            }
+            false => layers * of_token + (layers - 1.0 + computed) * of_row,
+        }
     }
 
     /// Bytes that a training step over `tokens` tokens of one shard holds: parameters, gradient, two moments,

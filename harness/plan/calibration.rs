@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::kernels::{Device, Precision};
 use crate::model::{Direction, ModelSettings, Shape};
-use crate::training::{Workload, measure};
+use crate::training::{Workload, computed_share, measure};
 
 /// Small models do less per second than large ones: a rate is measured at the hidden size that is nearest in ratio.
 const HIDDEN_SIZES: [usize; 2] = [64, 256];
@@ -40,7 +40,7 @@ pub fn operations_per_second(
         Precision::Bf16 => ", bf16",
     };
     let name = format!(
-        "{}, {} threads, hidden {size}, {:.0} % read and predicted{rounded}",
+        "{}, {} threads, hidden {size}, {:.0} % predicted, what is read computed{rounded}",
         device.description(),
         device.threads(),
         100.0 * PREDICTED
@@ -71,7 +71,8 @@ pub fn operations_per_second(
         languages: 2,
         decoder: false,
     };
-    let per_token = shape.training_flops_per_token(LENGTH, PREDICTED, PREDICTED);
+    let computed = computed_share(device, PREDICTED);
+    let per_token = shape.training_flops_per_token(LENGTH, computed, PREDICTED);
     let workload = Workload {
         shape,
         sequences,

@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
+use crate::model::trunk::computed_share;
 use crate::model::{Shape, Tap};
+use crate::objectives::ObjectiveSettings;
 use crate::objectives::translation::TranslationObjectiveSettings;
 use crate::spec::finetune::FinetuneSettings;
 use crate::spec::pretrain::PretrainSettings;
@@ -17,14 +19,22 @@ const TOKENS_PER_PAIR: u64 = 43;
 pub struct Estimate {
     pub parameters: u64,
     pub tokens: u64,
-    /// Forward and backward.
+    /// Forward and backward, on a processor and on a card, which computes all rows of the last layer.
     pub floating_point_operations: f64,
+    pub card_floating_point_operations: f64,
     pub peak_memory_bytes: u64,
     /// Of a card's memory, where it trains on one.
     pub card_memory_bytes: u64,
 }
 
 impl Estimate {
+    pub fn operations(&self, on_card: bool) -> f64 {
+        match on_card {
+            true => self.card_floating_point_operations,
+            false => self.floating_point_operations,
+        }
+    }
+
     /// Of the memory that decides: the card's, or the machine's.
     pub fn memory_bytes(&self, on_card: bool) -> u64 {
         match on_card {
@@ -47,15 +57,22 @@ fn shape(settings: &Settings) -> Shape {
 pub fn pretraining(settings: &Settings, pretrain: &PretrainSettings) -> Estimate {
     let shape = shape(settings);
     let tokens = pretrain.updates * pretrain.tokens_per_batch as u64;
+    // Objectives take turns.
+    let operations = |computed: fn(f64) -> f64| {
+        let shares = pretrain
+            .objectives
+            .iter()
+            .map(ObjectiveSettings::predicted_share);
+        let each = shares.map(|share| {
+            shape.training_flops_per_token(pretrain.stream_length, computed(share), share)
+        });
+        tokens as f64 * each.sum::<f64>() / pretrain.objectives.len().max(1) as f64
+    };
     Estimate {
         parameters: shape.parameters() as u64,
         tokens,
-        floating_point_operations: tokens as f64
-            * shape.training_flops_per_token(
-                pretrain.stream_length,
-                pretrain.predicted_share(),
-                pretrain.predicted_share(),
-            ),
+        floating_point_operations: operations(computed_share),
+        card_floating_point_operations: operations(|_| 1.0),
         peak_memory_bytes: shape.training_bytes(pretrain.tokens_per_batch),
         card_memory_bytes: shape.card_bytes(
             pretrain.tokens_per_batch,
@@ -82,12 +99,13 @@ pub fn translating(settings: &Settings, translation: &TranslationSettings) -> Es
     });
     let searching = searches.count() as f64 / train.objectives.len().max(1) as f64;
     let length = train.maximum_length.min(TOKENS_PER_PAIR as usize);
+    let operations =
+        (1.0 + searching / 3.0) * tokens as f64 * shape.training_flops_per_token(length, 1.0, 0.5);
     Estimate {
         parameters: shape.parameters() as u64,
         tokens,
-        floating_point_operations: (1.0 + searching / 3.0)
-            * tokens as f64
-            * shape.training_flops_per_token(length, 1.0, 0.5),
+        floating_point_operations: operations,
+        card_floating_point_operations: operations,
         peak_memory_bytes: shape.training_bytes(2 * train.tokens_per_batch),
         card_memory_bytes: shape.card_bytes(2 * train.tokens_per_batch, 0.5, train.precision),
     }
@@ -100,12 +118,15 @@ pub fn finetuning(settings: &Settings, finetune: &FinetuneSettings) -> Estimate 
         Tap::First => 1.0 / TOKENS_PER_PAIR as f64,
         _ => 1.0,
     };
+    let operations = |computed: f64| {
+        tokens as f64 * shape.training_flops_per_token(TOKENS_PER_PAIR as usize, computed, 0.0)
+    };
     let largest_batch = finetune.grid.batch_size.iter().max().copied().unwrap_or(1);
     Estimate {
         parameters: shape.parameters() as u64,
         tokens,
-        floating_point_operations: tokens as f64
-            * shape.training_flops_per_token(TOKENS_PER_PAIR as usize, read, 0.0),
+        floating_point_operations: operations(computed_share(read)),
+        card_floating_point_operations: operations(1.0),
         peak_memory_bytes: shape.training_bytes(largest_batch * TOKENS_PER_PAIR as usize),
         // The longest batch counts.
         card_memory_bytes: shape.card_bytes(

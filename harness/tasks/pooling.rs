@@ -1,6 +1,6 @@
 //! From the hidden states of a packed batch to one vector per sequence.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -32,7 +32,15 @@ impl Pooling {
 /// Pools the states of [`Pooling::tap`] into [sequences, hidden]; differentiable.
 pub fn pool(hidden: &Tensor, batch: &Batch, pooling: Pooling) -> Result<Tensor> {
     match pooling {
-        Pooling::First => Ok(hidden.clone()),
+        Pooling::First => {
+            let rows = hidden.dim(0)?;
+            ensure!(
+                rows == batch.sequences(),
+                "{rows} first tokens of {} sequences",
+                batch.sequences()
+            );
+            Ok(hidden.clone())
+        }
         Pooling::Mean => {
             // Sums in the order of the tokens, sequence by sequence: a matrix product would let the other sequences of the
             // batch decide the last bit.
@@ -100,6 +108,13 @@ mod tests {
                 .to_vec2::<f32>()
                 .map_err(anyhow::Error::from)
         };
+        // First tokens come alone: all states are too many.
+        assert!(pooled(Pooling::First).is_err());
+        let first = hidden.index_select(&Tensor::new(batch.first_tokens(), &Device::Cpu)?, 0)?;
+        assert_eq!(
+            pool(&first, &batch, Pooling::First)?.to_vec2::<f32>()?,
+            [[1., 8.], [-1., -5.]]
+        );
         assert_eq!(
             pooled(Pooling::Mean)?,
             [[2., 5.], [-6. * (1. / 3.), -9. * (1. / 3.)]]

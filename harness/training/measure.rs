@@ -13,8 +13,8 @@ use crate::kernels::buffer::Parts;
 use crate::kernels::cuda::operations::Operations;
 use crate::kernels::cuda::{Driver, Memory};
 use crate::kernels::matmul::{Matrix, Precision, Write, packed_length};
-use crate::model::trunk::Part;
 use crate::model::trunk::cuda::upload;
+use crate::model::trunk::{self, Part};
 use crate::model::{Batch, Direction, LanguageModelBatch, Model, Shape, Targets};
 use crate::random::Random;
 
@@ -56,27 +56,15 @@ impl Workload {
         batch
     }
 
-    /// Multiplications and additions of the matrix products in the layers, forward, where the last states of a share of the tokens
-    /// are read; of both sides where there is a decoder, whose sources are as long as its targets.
-    pub fn layer_operations(&self, batch: &Batch, read: f64) -> f64 {
-        let s = &self.shape.settings;
-        let of_token = |length: f64| match self.shape.decoder {
-            // The encoder's layer, and the decoder's with a second attention.
-            true => {
-                let sides = 2.0 * self.shape.layer_operations(length, 1.0);
-                s.layers as f64
-                    * (sides + (s.hidden * (4 * s.hidden)) as f64 + 2.0 * length * s.hidden as f64)
-            }
-            false => {
-                (s.layers - 1) as f64 * self.shape.layer_operations(length, 1.0)
-                    + self.shape.layer_operations(length, read)
-            }
-        };
+    /// Multiplications and additions of the matrix products in the layers, forward, where the last one computes a share of its rows;
+    /// with a decoder, whose sources are as long as its targets, of both sides and all rows.
+    pub fn layer_operations(&self, batch: &Batch, computed: f64) -> f64 {
         let lengths = batch
             .offsets
             .windows(2)
             .map(|pair| f64::from(pair[1] - pair[0]));
-        2.0 * lengths.map(|length| length * of_token(length)).sum::<f64>()
+        let of = |length: f64| length * self.shape.layer_products(length, computed);
+        2.0 * lengths.map(of).sum::<f64>()
     }
 
     /// Of a model with a decoder, sources of the same lengths; every token of the batch is then predicted.
@@ -191,11 +179,11 @@ pub fn measure_steps<State>(
     })
 }
 
-/// The share of the last states that are read; a card computes all.
-pub fn read_share(device: &Device, read: usize, tokens: usize) -> f64 {
+/// The share of the last layer's rows that are computed where a share of them is read; a card computes all.
+pub fn computed_share(device: &Device, read: f64) -> f64 {
     match device.card() {
         Some(_) => 1.0,
-        None => read as f64 / tokens as f64,
+        None => trunk::computed_share(read),
     }
 }
 
@@ -219,27 +207,27 @@ pub fn measure(workload: &Workload, device: &Device) -> Result<Measurement> {
         .collect();
     let mut trainer =
         Trainer::new(model, &settings, total, device, 1)?.in_precision(workload.precision);
-    let step = |trainer: &mut Trainer,
-                number: usize,
-                parts: &mut BTreeMap<&'static str, Duration>| {
-        let input = &inputs[number % inputs.len()];
-        let targets = input.targets.labels.len();
-        if trainer.device().card().is_some() {
-            trainer.language_model_step(std::slice::from_ref(input))?;
-        } else {
-            trainer.accumulate_language_model(std::slice::from_ref(input), 1.0)?;
-            let start = Instant::now();
-            trainer.apply(targets.max(1) as f64)?;
-            *parts.entry("update").or_default() += start.elapsed();
-        }
-        let vocabulary = 2 * targets * shape.vocabulary * shape.settings.hidden;
-        let tokens = input.batch.token_count();
-        let read = read_share(trainer.device(), targets, tokens);
-        Ok(Step {
-            tokens,
-            operations: 3.0 * (workload.layer_operations(&input.batch, read) + vocabulary as f64),
-        })
-    };
+    let step =
+        |trainer: &mut Trainer, number: usize, parts: &mut BTreeMap<&'static str, Duration>| {
+            let input = &inputs[number % inputs.len()];
+            let targets = input.targets.labels.len();
+            if trainer.device().card().is_some() {
+                trainer.language_model_step(std::slice::from_ref(input))?;
+            } else {
+                trainer.accumulate_language_model(std::slice::from_ref(input), 1.0)?;
+                let start = Instant::now();
+                trainer.apply(targets.max(1) as f64)?;
+                *parts.entry("update").or_default() += start.elapsed();
+            }
+            let vocabulary = 2 * targets * shape.vocabulary * shape.settings.hidden;
+            let tokens = input.batch.token_count();
+            let computed = computed_share(trainer.device(), targets as f64 / tokens as f64);
+            Ok(Step {
+                tokens,
+                operations: 3.0
+                    * (workload.layer_operations(&input.batch, computed) + vocabulary as f64),
+            })
+        };
     measure_steps(workload, device, &mut trainer, step, |trainer| {
         trainer.encoder().take_times()
     })

@@ -12,7 +12,7 @@ mod settings;
 mod state;
 mod trainer;
 
-pub use measure::{Measurement, Step, Workload, measure, measure_steps, read_share};
+pub use measure::{Measurement, Step, Workload, computed_share, measure, measure_steps};
 pub use pass::Pass;
 pub use settings::{AdamSettings, Schedule};
 pub use trainer::{NotFinite, StepReport, Trainer, UpdateReport};

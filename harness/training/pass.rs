@@ -26,8 +26,9 @@ pub struct Pass {
     pub(super) activations: Vec<Activations>,
     /// The same on a card, which has no shards.
     pub(super) on_card: Option<(CardBatch, CardActivations)>,
-    /// Layers run.
+    /// Layers run, and whether of the last one nothing but first tokens is read.
     pub(super) depth: usize,
+    pub(super) first_only: bool,
     /// The pass's number within its update, and the updates before it.
     pub(super) number: u32,
     pub(super) update: u64,
@@ -35,8 +36,8 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// The states at a tap, [tokens, hidden] or [sequences, hidden], in the order of the batch: a candle variable, so that the loss's
-    /// gradient reaches it.
+    /// The states at a tap, [tokens, hidden] or [sequences, hidden], in the order of the batch: a candle variable, so that
+    /// the loss's gradient reaches it.
     pub fn tap(&self, tap: Tap) -> Result<Tensor> {
         let variable = self.taps.get(&tap).with_context(|| {
             format!("the pass has no tap {tap:?}; name it in the call of `forward`")
@@ -105,13 +106,19 @@ impl Trainer {
         for (&tap, &depth) in taps.iter().zip(&depths) {
             let mut states = Vec::new();
             for (sequences, activations) in shards.iter().zip(&activations) {
-                if tap == Tap::First {
-                    let rows = shard_of(batch, sequences).first_tokens();
-                    let start = states.len();
-                    states.resize(start + rows.len() * hidden, 0.0);
-                    activations.copy_read(depth, &rows, hidden, &mut states[start..]);
-                } else {
-                    states.extend_from_slice(activations.states(depth));
+                let of_shard = activations.states(depth);
+                match tap {
+                    Tap::First if first_only => {
+                        let start = states.len();
+                        states.resize(start + sequences.len() * hidden, 0.0);
+                        activations.copy_read(hidden, &mut states[start..]);
+                    }
+                    Tap::First => {
+                        for row in shard_of(batch, sequences).first_tokens() {
+                            states.extend_from_slice(&of_shard[row as usize * hidden..][..hidden]);
+                        }
+                    }
+                    _ => states.extend_from_slice(of_shard),
                 }
             }
             variables.insert(tap, self.variable(states)?);
@@ -123,6 +130,7 @@ impl Trainer {
             activations,
             on_card: None,
             depth,
+            first_only,
             number: stream.pass,
             update: self.update,
             taps: variables,
@@ -142,12 +150,8 @@ impl Trainer {
         // Of first tokens, [sequences, hidden].
         let mut first: Option<Vec<f32>> = None;
         for (tap, gradient) in gradients {
+            pass.tap(*tap)?;
             let depth = tap.depth(self.shape())?;
-            ensure!(
-                depth <= pass.depth,
-                "the pass ran {} layers; {tap:?} lies behind them",
-                pass.depth
-            );
             let (rows, before) = match tap {
                 Tap::First => (pass.batch.sequences(), first.take()),
                 _ => (tokens, entering.remove(&depth)),
@@ -167,9 +171,8 @@ impl Trainer {
                 }
             }
         }
-        // A card's states are those of all tokens; and so they are where more is read than first tokens.
         if let Some(rows) = &first
-            && (pass.on_card.is_some() || entering.contains_key(&pass.depth))
+            && !pass.first_only
         {
             let all = entering
                 .entry(pass.depth)
@@ -224,8 +227,6 @@ impl Trainer {
                     None => trunk::start_gradient(tap(depth), range.len(), &mut scratch),
                     Some(first) => trunk::start_read_gradient(
                         activations,
-                        depth,
-                        &shard.first_tokens(),
                         &first[shard.sequences.start * hidden..shard.sequences.end * hidden],
                         hidden,
                         &mut scratch,
@@ -309,6 +310,7 @@ impl Trainer {
             activations: Vec::new(),
             on_card: Some((on_card, activations)),
             depth,
+            first_only: false,
             number: stream.pass,
             update: self.update,
             taps: variables,

@@ -340,17 +340,18 @@ fn heads(device: &Device, each: &mut dyn FnMut(&Check)) -> Result<()> {
     let mut trainers = pair(&shape, device, Precision::F32)?;
     for trainer in &mut trainers {
         trainer.freeze(|name| name.starts_with("embeddings") || name.starts_with("layers.0"))?;
-        let taps = [Tap::Last, Tap::Layer(2)];
+        let taps = [Tap::Last, Tap::Layer(2), Tap::First];
         let pass = trainer.forward(&input, Direction::Bidirectional, &taps)?;
         let upper = pass.tap(Tap::Last)?.tanh()?.sum_all()?;
         let lower = pass.tap(Tap::Layer(2))?.sqr()?.sum_all()?;
         let tied = trainer.parameter("output.bias")?.sqr()?.sum_all()?;
-        let loss = ((upper + lower)? + tied)?;
+        let first = pass.tap(Tap::First)?.sin()?.sum_all()?;
+        let loss = (((upper + lower)? + tied)? + first)?;
         trainer.backward_loss(vec![pass], &loss)?;
     }
     let (error, name) = gradient_error(&trainers)?;
     each(&Check {
-        name: format!("f32: gradients from two taps, frozen layers (worst: {name})"),
+        name: format!("f32: gradients from three taps, frozen layers (worst: {name})"),
         error,
         limit: 1e-4,
     });
@@ -393,7 +394,7 @@ fn evaluation(device: &Device, each: &mut dyn FnMut(&Check)) -> Result<()> {
         limit: 1e-5,
     });
     let mut worst = 0f64;
-    for tap in [Tap::Embeddings, Tap::Layer(1), Tap::Last] {
+    for tap in [Tap::Embeddings, Tap::Layer(1), Tap::Last, Tap::First] {
         let mut states = Vec::new();
         for encoder in &encoders {
             let found = encoder.predict(&input.batch, Direction::Bidirectional, tap)?;

@@ -410,8 +410,7 @@ impl Trainer {
                 let loss = trunk::language_model_loss(
                     &context,
                     &activations,
-                    depth,
-                    (&rows, labels),
+                    labels,
                     Some((&backward, weight)),
                     &mut scratch,
                 );

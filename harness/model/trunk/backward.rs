@@ -110,14 +110,12 @@ impl<'a> Backward<'a> {
     }
 }
 
-/// Cross-entropy of the shard's targets, whose rows in the shard are `rows`: those that the forward was told are read. With
-/// `backward`, adds the output layer's gradients times `weight` and leaves the states' gradient in `scratch` for [`backward`].
+/// Cross-entropy of the shard's targets, whose rows the forward was told are read. With `backward`, adds the output layer's gradients times `weight` and leaves the states' gradient in `scratch` for [`backward`].
 /// Of a stack without an output layer the loss is that of no targets.
 pub fn language_model_loss(
     context: &Context,
     activations: &Activations,
-    depth: usize,
-    (rows, labels): (&[u32], &[u32]),
+    labels: &[u32],
     backward: Option<(&Backward, f32)>,
     scratch: &mut Scratch,
 ) -> LossSum {
@@ -127,7 +125,7 @@ pub fn language_model_loss(
     };
     scratch.target_states.resize(labels.len() * hidden);
     scratch.target_gradient.resize(labels.len() * hidden);
-    activations.copy_read(depth, rows, hidden, &mut scratch.target_states);
+    activations.copy_read(hidden, &mut scratch.target_states);
     let mut total = LossSum::default();
     let mut lent = None;
     let block = vocabulary::block_rows(context.shape.vocabulary);
@@ -169,7 +167,7 @@ pub fn language_model_loss(
         }
         // Lent out for the call.
         let gradient = std::mem::take(&mut scratch.target_gradient);
-        start_read_gradient(activations, depth, rows, &gradient, hidden, scratch);
+        start_read_gradient(activations, &gradient, hidden, scratch);
         scratch.target_gradient = gradient;
     }
     scratch.clock.lap(Part::Vocabulary);
@@ -216,7 +214,7 @@ pub fn backward<'t>(
     for index in (reach.lowest_layer..backward.depth).rev() {
         let (input, kept) = (activations.states(index), &activations.layers[index]);
         let reading = activations.reading.as_ref();
-        let computed = Computed::of(shard, reading.filter(|_| index + 1 == activations.depth));
+        let computed = Computed::of(shard, reading, (index, activations.depth));
         feed_forward_backward(context, computed, index, kept, backward, scratch);
         let layer = &context.stack.layers[index];
         if let (Some(layer), Some(source)) = (&layer.source_attention, shard.source) {

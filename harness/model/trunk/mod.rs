@@ -12,7 +12,7 @@ pub use backward::{
     Backward, backward, language_model_loss, start_gradient, start_source_gradient,
 };
 pub use clock::{Clock, Part};
-pub use reading::{MOST_READ, start_read_gradient};
+pub use reading::{computed_share, start_read_gradient};
 pub use step::{Caches, Next, StepScratch, source_caches, step};
 
 use std::ops::Range;
@@ -205,13 +205,14 @@ pub struct Activations {
     /// States after the embeddings and after each layer: [tokens, hidden]; after the last one those that are read.
     states: Vec<Buffer>,
     layers: Vec<LayerActivations>,
-    /// Layers that have run, and which rows the last of them computed; `None` for all.
+    /// Layers that have run, and which rows of the last one's output are read; `None` for all.
     depth: usize,
     reading: Option<Reading>,
     embedding_normalised: Buffer,
     embedding_inverse: Buffer,
 }
 
+/// Rows are those that the layer computes.
 #[derive(Default)]
 struct LayerActivations {
     /// Query, key and value of each token, [tokens, 3 hidden]; where only some rows are computed, key and value,
@@ -227,7 +228,7 @@ struct LayerActivations {
     /// States after self-attention.
     middle: Buffer,
     source: SourceActivations,
-    /// [tokens, feed_forward]: GELU and its derivative.
+    /// [rows, feed_forward]: GELU and its derivative.
     inner: Buffer,
     slopes: Buffer,
     outer_normalised: Buffer,
@@ -331,10 +332,7 @@ pub fn forward(
         embedding_inverse,
     } = activations;
     *ran = depth;
-    *reading = match depth {
-        0 => None,
-        _ => read.and_then(|rows| Reading::of(shard, rows)),
-    };
+    *reading = read.map(|rows| Reading::of(shard, rows));
     states[0].resize(tokens * hidden);
     embedding_normalised.resize(tokens * hidden);
     embedding_inverse.resize(tokens);
@@ -364,11 +362,11 @@ pub fn forward(
         let (from, to) = (layer % kept_states, (layer + 1) % kept_states);
         // Lent out for the call: a layer reads one state and writes another.
         let input = std::mem::take(&mut states[from]);
-        let reading = reading.as_ref().filter(|_| layer + 1 == depth);
+        let computed = Computed::of(shard, reading.as_ref(), (layer, depth));
         layer_forward(
             context,
             shard,
-            Computed::of(shard, reading),
+            computed,
             layer,
             &input,
             &mut layers[layer % kept_layers],

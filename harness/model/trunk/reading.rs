@@ -2,12 +2,17 @@
 //! first tokens: then the last layer computes no others, neither forward nor backward. Keys and values alone come from all
 //! tokens. What is read has the bits that it has among all, and so has every gradient: what is left out are zeros.
 
-use super::{Activations, Scratch, Shard};
+use super::{Activations, Scratch, Shard, start_gradient};
 use crate::kernels::dropout::Rows;
 
 /// Beyond this share of a shard's rows, choosing costs about what it saves: rows are copied, and their way back through
 /// the projection is computed twice. Ours.
-pub const MOST_READ: f64 = 0.5;
+const MOST_READ: f64 = 0.5;
+
+/// The share of its rows that the last layer computes where a share of them is read.
+pub fn computed_share(read: f64) -> f64 {
+    if read > MOST_READ { 1.0 } else { read }
+}
 
 /// The rows of a shard whose last states are read.
 pub(super) struct Reading {
@@ -15,26 +20,22 @@ pub(super) struct Reading {
     rows: Vec<u32>,
     /// As a batch's: where the rows of each sequence start.
     offsets: Vec<u32>,
+    /// Whether they are so few that the last layer computes no others.
+    chosen: bool,
 }
 
 impl Reading {
-    /// `None` where so many rows are read that the layer computes all.
-    pub(super) fn of(shard: &Shard, rows: &[u32]) -> Option<Reading> {
-        if rows.len() as f64 > MOST_READ * shard.rows().len() as f64 {
-            return None;
-        }
+    pub(super) fn of(shard: &Shard, rows: &[u32]) -> Reading {
+        let share = rows.len() as f64 / shard.rows().len() as f64;
         let first = shard.offsets()[0];
         let starts = shard.offsets().iter().map(|offset| offset - first);
-        Some(Reading {
+        Reading {
             offsets: starts
                 .map(|start| rows.partition_point(|&row| row < start) as u32)
                 .collect(),
             rows: rows.to_vec(),
-        })
-    }
-
-    pub(super) fn rows(&self) -> &[u32] {
-        &self.rows
+            chosen: computed_share(share) < 1.0,
+        }
     }
 }
 
@@ -47,12 +48,17 @@ pub(super) struct Computed<'a> {
 }
 
 impl<'a> Computed<'a> {
-    /// All of a shard's, or those that are read.
-    pub fn of(shard: &Shard<'a>, reading: Option<&'a Reading>) -> Computed<'a> {
+    /// Of one of the layers that run: all of a shard's, or those that are read of the last.
+    pub fn of(
+        shard: &Shard<'a>,
+        reading: Option<&'a Reading>,
+        (index, depth): (usize, usize),
+    ) -> Computed<'a> {
+        let reading = reading.filter(|reading| reading.chosen && index + 1 == depth);
         Computed {
             rows: Rows {
                 first: shard.first_row(),
-                chosen: reading.map(Reading::rows),
+                chosen: reading.map(|reading| &reading.rows[..]),
             },
             offsets: reading.map_or(shard.offsets(), |reading| &reading.offsets),
         }
@@ -81,35 +87,30 @@ pub(super) fn scatter(values: &[f32], width: usize, rows: &[u32], out: &mut [f32
 }
 
 impl Activations {
-    /// Copies the last states of the rows that the forward was told are read, which are `rows`: [rows, hidden].
-    pub fn copy_read(&self, depth: usize, rows: &[u32], width: usize, out: &mut [f32]) {
+    /// Copies the last states that the forward was told are read: [rows, hidden].
+    pub fn copy_read(&self, width: usize, out: &mut [f32]) {
+        let states = self.states(self.depth);
         match &self.reading {
-            Some(_) => out.copy_from_slice(self.states(depth)),
-            None => gather(self.states(depth), width, rows, out),
+            Some(reading) if !reading.chosen => gather(states, width, &reading.rows, out),
+            _ => out.copy_from_slice(states),
         }
     }
 }
 
-/// Sets the gradient that [`super::backward`] starts from: of the last states of the rows that are read, [rows, hidden]; that of
-/// others is zero.
+/// Sets the gradient that [`super::backward`] starts from: of the last states that are read, [rows, hidden]; that of others is zero.
 pub fn start_read_gradient(
     activations: &Activations,
-    depth: usize,
-    rows: &[u32],
     gradient: &[f32],
     width: usize,
     scratch: &mut Scratch,
 ) {
-    let length = activations.states(depth).len();
+    let length = activations.states(activations.depth).len();
     match &activations.reading {
-        Some(_) => {
-            scratch.gradient.resize(length);
-            scratch.gradient.copy_from_slice(gradient);
-        }
-        None => {
+        Some(reading) if !reading.chosen => {
             scratch.gradient.clear_to(length);
-            scatter(gradient, width, rows, &mut scratch.gradient);
+            scatter(gradient, width, &reading.rows, &mut scratch.gradient);
         }
+        _ => start_gradient(Some(gradient), length, scratch),
     }
 }
 
@@ -165,7 +166,12 @@ mod tests {
 
     /// What a shard leaves of a loss that reads some rows: their states, and all gradients. `choosing` says whether the layer is
     /// told which.
-    fn run(encoder: &Encoder, direction: Direction, rows: &[u32], choosing: bool) -> Vec<Vec<f32>> {
+    fn run(
+        encoder: &Encoder,
+        (direction, frozen): (Direction, bool),
+        rows: &[u32],
+        choosing: bool,
+    ) -> Vec<Vec<f32>> {
         let hidden = encoder.shape().settings.hidden;
         let own = batch(&[3, 9, 1, 16, 2, 5], 1);
         let sentences = batch(&[2, 4, 7, 1, 8, 3], 2);
@@ -175,7 +181,9 @@ mod tests {
             pass: 0,
         });
         let weights = encoder.backward_weights();
-        let trainable = Trainable::except(encoder.layout(), |_| false);
+        let trainable = Trainable::except(encoder.layout(), |name| {
+            frozen && (name.starts_with("embeddings") || name.contains("feed_forward"))
+        });
         let mut gradient = vec![0.0; encoder.layout().length];
         let tickets = Tickets::new(&mut gradient, encoder.layout().blocks.clone());
         // Each shard takes each block once; the output layer is passed over.
@@ -200,13 +208,24 @@ mod tests {
         let context = encoder.context(Side::Decoder, direction, stream);
         let shard = shard(&own, source);
         let mut activations = Activations::for_training(encoder.shape());
-        let chosen = choosing.then_some(rows);
-        forward(&context, &shard, 2, chosen, &mut activations, &mut scratch);
-        assert_eq!(activations.reading.is_some(), choosing);
+        let told = choosing.then_some(rows);
+        forward(&context, &shard, 2, told, &mut activations, &mut scratch);
         let mut states = vec![0.0; rows.len() * hidden];
-        activations.copy_read(2, rows, hidden, &mut states);
+        match &activations.reading {
+            None => gather(activations.states(2), hidden, rows, &mut states),
+            Some(reading) => {
+                assert!(reading.chosen);
+                activations.copy_read(hidden, &mut states);
+            }
+        }
         let outer: Vec<f32> = states.iter().map(|state| state.sin()).collect();
-        start_read_gradient(&activations, 2, rows, &outer, hidden, &mut scratch);
+        if choosing {
+            start_read_gradient(&activations, &outer, hidden, &mut scratch);
+        } else {
+            let mut all = vec![0.0; shard.rows().len() * hidden];
+            scatter(&outer, hidden, rows, &mut all);
+            start_gradient(Some(&all), all.len(), &mut scratch);
+        }
         let mut embedding = vec![0.0; shard.rows().len() * hidden];
         let none = |_| None;
         backward(
@@ -244,10 +263,14 @@ mod tests {
                 let device = Device::cpu(1);
                 let model = Model::initialise(&shape(hidden, decoder), 4);
                 let encoder = Encoder::new(model, &device).in_precision(precision);
-                for direction in [Direction::Bidirectional, Direction::Causal] {
+                for how in [
+                    (Direction::Bidirectional, false),
+                    (Direction::Causal, false),
+                    (Direction::Bidirectional, true),
+                ] {
                     for rows in chosen {
-                        let all = run(&encoder, direction, rows, false);
-                        assert_eq!(all, run(&encoder, direction, rows, true));
+                        let all = run(&encoder, how, rows, false);
+                        assert_eq!(all, run(&encoder, how, rows, true));
                         let moved = all[1].iter().any(|value| *value != 0.0);
                         assert_eq!(moved, !rows.is_empty());
                     }
@@ -260,8 +283,8 @@ mod tests {
     fn where_most_rows_are_read_all_are_computed() {
         let batch = batch(&[2, 5, 5], 1);
         let shard = shard(&batch, None);
-        assert!(Reading::of(&shard, &[0, 1, 5, 6, 7]).is_some());
-        assert!(Reading::of(&shard, &[0, 1, 2, 5, 6, 7]).is_none());
-        assert_eq!(Reading::of(&shard, &[0, 6]).unwrap().offsets, [0, 1, 2]);
+        assert!(Reading::of(&shard, &[0, 1, 5, 6, 7]).chosen);
+        assert!(!Reading::of(&shard, &[0, 1, 2, 5, 6, 7]).chosen);
+        assert_eq!(Reading::of(&shard, &[0, 6]).offsets, [0, 1, 2]);
     }
 }
