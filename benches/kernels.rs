@@ -265,7 +265,7 @@ fn main() {
     let gelu = seconds(|| {
         vectorised(Gelu {
             values: &mut inner,
-            slopes: &mut slopes,
+            slopes: Some(&mut slopes),
             bias: &bias,
         });
     });

@@ -35,10 +35,10 @@ pub fn gelu_with_derivative(x: f32) -> (f32, f32) {
     (x * phi, x.mul_add(DENSITY * bell, phi))
 }
 
-/// values[t, f] = gelu(values[t, f] + bias[f]) and slopes[t, f] its derivative.
+/// values[t, f] = gelu(values[t, f] + bias[f]) and, where a backward will follow, slopes[t, f] its derivative.
 pub struct Gelu<'a> {
     pub values: &'a mut [f32],
-    pub slopes: &'a mut [f32],
+    pub slopes: Option<&'a mut [f32]>,
     pub bias: &'a [f32],
 }
 
@@ -47,11 +47,16 @@ impl Kernel for Gelu<'_> {
     #[inline(always)]
     fn run<const ROWS: usize>(self) {
         let width = self.bias.len();
-        for (values, slopes) in self
-            .values
-            .chunks_exact_mut(width)
-            .zip(self.slopes.chunks_exact_mut(width))
-        {
+        let lines = self.values.chunks_exact_mut(width);
+        let Some(slopes) = self.slopes else {
+            for values in lines {
+                for (value, bias) in values.iter_mut().zip(self.bias) {
+                    *value = gelu_with_derivative(*value + *bias).0;
+                }
+            }
+            return;
+        };
+        for (values, slopes) in lines.zip(slopes.chunks_exact_mut(width)) {
             for ((value, slope), bias) in values.iter_mut().zip(slopes).zip(self.bias) {
                 (*value, *slope) = gelu_with_derivative(*value + *bias);
             }
@@ -132,14 +137,19 @@ mod tests {
             let (mut values, mut slopes) = (inputs.clone(), vec![0.0; inputs.len()]);
             kernel(Gelu {
                 values: &mut values,
-                slopes: &mut slopes,
+                slopes: Some(&mut slopes),
                 bias: &[0.25, -0.5],
             });
             (values, slopes)
         };
-        assert_eq!(
-            run(|kernel| vectorised(kernel)),
-            run(|kernel| kernel.run::<2>())
-        );
+        let best = run(|kernel| vectorised(kernel));
+        assert_eq!(best, run(|kernel| kernel.run::<2>()));
+        let mut alone = inputs.clone();
+        vectorised(Gelu {
+            values: &mut alone,
+            slopes: None,
+            bias: &[0.25, -0.5],
+        });
+        assert_eq!(best.0, alone);
     }
 }

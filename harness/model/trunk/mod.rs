@@ -228,9 +228,10 @@ struct LayerActivations {
     /// States after self-attention.
     middle: Buffer,
     source: SourceActivations,
-    /// [rows, feed_forward]: GELU and its derivative.
+    /// [rows, feed_forward]: GELU, and its derivative where a backward may follow.
     inner: Buffer,
     slopes: Buffer,
+    for_backward: bool,
     outer_normalised: Buffer,
     outer_inverse: Buffer,
 }
@@ -250,11 +251,14 @@ struct SourceActivations {
 }
 
 impl Activations {
-    fn keeping(layers: usize) -> Activations {
+    fn keeping(layers: usize, for_backward: bool) -> Activations {
         Activations {
             states: (0..layers + 1).map(|_| Buffer::default()).collect(),
             layers: (0..layers.max(1))
-                .map(|_| LayerActivations::default())
+                .map(|_| LayerActivations {
+                    for_backward,
+                    ..LayerActivations::default()
+                })
                 .collect(),
             depth: 0,
             reading: None,
@@ -265,12 +269,12 @@ impl Activations {
 
     /// For training: everything is kept.
     pub fn for_training(shape: &Shape) -> Activations {
-        Activations::keeping(shape.settings.layers)
+        Activations::keeping(shape.settings.layers, true)
     }
 
     /// For evaluation: what the next layer needs.
     pub fn for_evaluation() -> Activations {
-        Activations::keeping(1)
+        Activations::keeping(1, false)
     }
 
     /// States after `depth` layers, 0 for the embeddings: [tokens, hidden], after the last layer those that are read.
@@ -562,7 +566,6 @@ fn feed_forward_forward(
     let settings = &context.shape.settings;
     let (hidden, wide, tokens) = (settings.hidden, settings.feed_forward, computed.count());
     kept.inner.resize(tokens * wide);
-    kept.slopes.resize(tokens * wide);
     let middle = match layer.source_attention {
         Some(_) => &kept.source.middle,
         None => &kept.middle,
@@ -577,7 +580,10 @@ fn feed_forward_forward(
     scratch.clock.lap(Part::Linear);
     vectorised(Gelu {
         values: &mut kept.inner,
-        slopes: &mut kept.slopes,
+        slopes: kept.for_backward.then(|| {
+            kept.slopes.resize(tokens * wide);
+            &mut kept.slopes[..]
+        }),
         bias: context.of(&layer.inner.bias),
     });
     scratch.clock.lap(Part::Activation);

@@ -34,7 +34,6 @@ pub struct StepScratch {
     context: Buffer,
     update: Buffer,
     inner: Buffer,
-    slopes: Buffer,
     normalised: Buffer,
     inverse: Buffer,
     scores: Buffer,
@@ -147,7 +146,6 @@ pub fn step<'s>(
         }
         let wide = settings.feed_forward;
         scratch.inner.resize(rows * wide);
-        scratch.slopes.resize(rows * wide);
         context.apply(
             rows,
             &layer.inner,
@@ -158,7 +156,7 @@ pub fn step<'s>(
         trunk.clock.lap(Part::Linear);
         vectorised(Gelu {
             values: &mut scratch.inner,
-            slopes: &mut scratch.slopes,
+            slopes: None,
             bias: context.of(&layer.inner.bias),
         });
         trunk.clock.lap(Part::Activation);
