@@ -30,9 +30,14 @@ const PALETTE: [Colour; 8] = [
     plotters::style::RGBColor(127, 127, 127),
 ];
 
-/// The colour of a series; after eight they begin again (with another marker).
+/// The colour of a series; after eight they begin again (with another marker and dashed lines).
 pub fn colour(series: usize) -> Colour {
     PALETTE[series % PALETTE.len()]
+}
+
+/// Whether a series has the colour of an earlier one: its lines are dashed.
+pub fn repeats(series: usize) -> bool {
+    series >= PALETTE.len()
 }
 
 /// A colour half way to white.

@@ -258,7 +258,14 @@ fn draw_panel(
                 )
             })
             .collect();
-        canvas.line(&placed, 1.5, frame::colour(*variant));
+        let colour = frame::colour(*variant);
+        if frame::repeats(*variant) {
+            for ends in placed.windows(2) {
+                canvas.dashed(ends[0], ends[1], 5.0, 1.5, colour);
+            }
+        } else {
+            canvas.line(&placed, 1.5, colour);
+        }
         if let Some(last) = placed.last() {
             frame::marker(canvas, *variant, *last, 3.6, false);
         }
