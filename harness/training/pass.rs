@@ -104,7 +104,11 @@ impl Trainer {
         let hidden = self.shape().settings.hidden;
         let mut variables = BTreeMap::new();
         for (&tap, &depth) in taps.iter().zip(&depths) {
-            let mut states = Vec::new();
+            let rows = match tap {
+                Tap::First => batch.sequences(),
+                _ => batch.token_count(),
+            };
+            let mut states = Vec::with_capacity(rows * hidden);
             for (sequences, activations) in shards.iter().zip(&activations) {
                 let of_shard = activations.states(depth);
                 match tap {

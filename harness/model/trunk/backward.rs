@@ -110,8 +110,9 @@ impl<'a> Backward<'a> {
     }
 }
 
-/// Cross-entropy of the shard's targets, whose rows the forward was told are read. With `backward`, adds the output layer's gradients times `weight` and leaves the states' gradient in `scratch` for [`backward`].
-/// Of a stack without an output layer the loss is that of no targets.
+/// Cross-entropy of the shard's targets, whose rows the forward was told are read. With `backward`, adds the output layer's
+/// gradients times `weight` and leaves the states' gradient in `scratch` for [`backward`]. Of a stack without an output layer
+/// the loss is that of no targets.
 pub fn language_model_loss(
     context: &Context,
     activations: &Activations,
