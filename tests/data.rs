@@ -641,6 +641,37 @@ fn facts_name_no_place_of_this_machine() {
 }
 
 #[test]
+fn pairs_with_a_held_out_sentence_on_either_side_are_removed() {
+    let place = Place::new();
+    place.write("family/parallel/aa-en.aa", "x\nheld out\ny\nz\n");
+    place.write("family/parallel/aa-en.en", "a\nb\nheld  out\nc\n");
+    place.write("text/valid.txt", "other\n\nheld out\n");
+    place.write("text/train.txt", "z\n");
+    let (family, text) = (place.path("family"), place.path("text"));
+    let inputs = [
+        ("synthesize", family.as_path()),
+        ("exclude:held_out:aa", text.as_path()),
+    ];
+    let settings = parallel::Settings {
+        first: "aa".into(),
+        second: "en".into(),
+        input: ParallelInput::Synthetic,
+        text_pipeline: TextPipeline::None,
+        limit: None,
+        validation_pairs: 0,
+        used_for: parallel::Use::Training,
+        seed: 0,
+    };
+    let facts = place
+        .run("pairs", &BTreeMap::new(), &inputs, |context| {
+            parallel::run(&settings, context)
+        })
+        .unwrap();
+    assert_eq!(place.read("pairs/train.aa"), "x\nz\n");
+    assert_eq!(facts["evaluation_pairs_removed"], 2);
+}
+
+#[test]
 fn synthetic_text_is_read_from_its_artifact() {
     let place = Place::new();
     place.write("family/monolingual/en.txt", "a b\nc d\n\ne f\n");

@@ -151,6 +151,29 @@ fn a_study_of_pretrained_models_alone_runs_from_text_to_verdicts() {
 }
 
 #[test]
+fn pairs_are_cleared_of_the_text_whose_perplexity_is_measured() {
+    let with_pairs = study().replace(
+        "alone: {pretrain.objectives: [causal_lm,",
+        "alone: {pretrain.objectives: [causal_lm, translation_lm: {rate: 0.3, position_sampling: uniform},",
+    );
+    let excluded = |study: &str| {
+        let plan = Place::new(study).xlt(&["plan", "tiny.yaml", "--json"]);
+        let plan = plan.ends(0).json();
+        let jobs = plan["jobs"].as_array().unwrap();
+        let pairs = jobs.iter().find(|job| job["stage"] == "parallel").unwrap();
+        let inputs = pairs["inputs"].as_object().unwrap().keys();
+        let excluded = inputs.filter(|name| name.starts_with("exclude:"));
+        excluded.cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(
+        excluded(&with_pairs),
+        ["exclude:held_out:aa", "exclude:held_out:bb"]
+    );
+    let of_one = with_pairs.replace("languages: [bb, aa]}\nword", "languages: [bb]}\nword");
+    assert_eq!(excluded(&of_one), ["exclude:held_out:bb"]);
+}
+
+#[test]
 fn wrong_settings_of_probes_are_shown_at_their_lines() {
     for (from, to, told) in [
         (

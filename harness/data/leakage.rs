@@ -40,30 +40,33 @@ pub struct EvaluationText {
 }
 
 impl EvaluationText {
-    /// Adds the premises, hypotheses and pairs of an `examples.jsonl`.
-    pub fn add(&mut self, examples: &Path) -> Result<()> {
+    /// Adds what a folder of prepared text has for evaluation: premises, hypotheses and pairs of `examples.jsonl`, or the lines of
+    /// both sides of test pairs, `test.*`, and of held-out text, `valid.txt`.
+    pub fn add(&mut self, folder: &Path) -> Result<()> {
+        let listed = std::fs::read_dir(folder)
+            .with_context(|| format!("cannot list {}", folder.display()))?;
+        for entry in listed {
+            let path = entry?.path();
+            match path.file_name().and_then(|name| name.to_str()) {
+                Some("examples.jsonl") => self.add_examples(&path)?,
+                Some(name) if name.starts_with("test.") || name == "valid.txt" => {
+                    let mut lines = Lines::open(&path)?;
+                    while let Some(line) = lines.next_line()? {
+                        self.sentences.insert(sentence_key(line));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn add_examples(&mut self, examples: &Path) -> Result<()> {
         for example in nli::read_examples(examples)? {
             self.sentences.insert(sentence_key(&example.premise));
             self.sentences.insert(sentence_key(&example.hypothesis));
             self.pairs
                 .insert(pair_key(&example.premise, &example.hypothesis));
-        }
-        Ok(())
-    }
-
-    /// Adds both sides of the test pairs of a folder: the lines of its files `test.*`.
-    pub fn add_test_pairs(&mut self, folder: &Path) -> Result<()> {
-        let listed = std::fs::read_dir(folder)
-            .with_context(|| format!("cannot list {}", folder.display()))?;
-        for entry in listed {
-            let path = entry?.path();
-            let name = path.file_name().and_then(|name| name.to_str());
-            if name.is_some_and(|name| name.starts_with("test.")) {
-                let mut lines = Lines::open(&path)?;
-                while let Some(line) = lines.next_line()? {
-                    self.sentences.insert(sentence_key(line));
-                }
-            }
         }
         Ok(())
     }

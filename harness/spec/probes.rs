@@ -8,7 +8,7 @@ use crate::probes::word_embeddings::{SameTokens, WordVectors};
 use crate::problem::Problem;
 
 /// The YAML section `language_modelling:`. The text is that of `data.monolingual_validation` without the sentences that the
-/// language's training text has as well; nothing is chosen by it.
+/// language's training text has as well; sentence pairs that have one of them are not trained on, and nothing is chosen by it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LanguageModellingSettings {

@@ -98,12 +98,7 @@ pub(super) fn evaluation_text(context: &Context) -> Result<EvaluationText> {
     let mut evaluation = EvaluationText::default();
     for (name, folder) in context.inputs {
         if name.starts_with("exclude:") {
-            let examples = folder.join("examples.jsonl");
-            if examples.exists() {
-                evaluation.add(&examples)?;
-            } else {
-                evaluation.add_test_pairs(folder)?;
-            }
+            evaluation.add(folder)?;
         }
     }
     Ok(evaluation)

@@ -358,7 +358,15 @@ impl Builder<'_> {
 
     /// Sentence pairs of two languages in alphabetical order, to train and validate with.
     fn parallel(&mut self, settings: &Settings, pair: (&str, &str)) -> Result<Fingerprint> {
-        let inputs = self.evaluation_sets(settings, &[pair.0, pair.1])?;
+        let mut inputs = self.evaluation_sets(settings, &[pair.0, pair.1])?;
+        // A monolingual text is split by itself: what it holds out may stand in the pairs as well.
+        let measured = settings.language_modelling.iter();
+        for language in measured.flat_map(|modelling| &modelling.languages) {
+            if [pair.0, pair.1].contains(&language.as_str()) {
+                let text = self.monolingual(settings, language)?;
+                inputs.insert(format!("exclude:held_out:{language}"), text);
+            }
+        }
         let sources = &settings.data.parallel;
         self.pairs(settings, pair, "parallel", sources, inputs, Use::Training)
     }
