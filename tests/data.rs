@@ -623,7 +623,7 @@ fn an_empty_language_and_one_too_small_to_split_are_refused() {
     place.write("a.txt", "\n \n");
     assert!(message(read_text(&place, &english("a.txt"), 0)).contains("en is empty"));
     place.write("b.txt", numbered(10));
-    assert!(message(read_text(&place, &english("b.txt"), 6)).contains("validation_sentences"));
+    assert!(message(read_text(&place, &english("b.txt"), 6)).contains("data.monolingual_validation"));
 }
 
 #[test]

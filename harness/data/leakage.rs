@@ -52,7 +52,7 @@ impl EvaluationText {
                 Some(name) if name.starts_with("test.") || name == "valid.txt" => {
                     let mut lines = Lines::open(&path)?;
                     while let Some(line) = lines.next_line()? {
-                        self.sentences.insert(sentence_key(line));
+                        self.add_sentence(line);
                     }
                 }
                 _ => {}
@@ -61,10 +61,14 @@ impl EvaluationText {
         Ok(())
     }
 
+    pub fn add_sentence(&mut self, sentence: &str) {
+        self.sentences.insert(sentence_key(sentence));
+    }
+
     fn add_examples(&mut self, examples: &Path) -> Result<()> {
         for example in nli::read_examples(examples)? {
-            self.sentences.insert(sentence_key(&example.premise));
-            self.sentences.insert(sentence_key(&example.hypothesis));
+            self.add_sentence(&example.premise);
+            self.add_sentence(&example.hypothesis);
             self.pairs
                 .insert(pair_key(&example.premise, &example.hypothesis));
         }

@@ -17,18 +17,19 @@ pub enum Part {
 /// in seeded order, lines fill validation first, then training up to `limit`. Only the last block of a part is cut.
 ///
 /// # Errors
-/// Fewer than as many lines for training as for validation.
+/// Fewer than as many lines for training as for validation, of which `setting` sets the number.
 pub fn assign(
     blocks: &[u32],
-    validation: u64,
+    (setting, validation): (&str, u64),
     limit: Option<u64>,
     seed: u64,
     purpose: &str,
 ) -> Result<Vec<Part>> {
     let total: u64 = blocks.iter().map(|&lines| u64::from(lines)).sum();
-    if total < 2 * validation || total == 0 {
+    if total < validation.saturating_mul(2) || total == 0 {
         bail!(
-            "{total} sentences are too few to set {validation} aside for validation; lower `validation_sentences` or supply more text"
+            "{total} lines are too few to keep {validation} apart: at least {} are needed, as many to train on; lower `{setting}` or supply more text",
+            validation.saturating_mul(2).max(1)
         );
     }
     let mut starts = Vec::with_capacity(blocks.len());
@@ -62,20 +63,26 @@ mod tests {
     #[test]
     fn parts_have_the_sizes_asked_for_and_follow_the_seed() {
         let blocks = [5, 64, 64, 7, 1, 30];
-        let parts = assign(&blocks, 20, Some(90), 3, "test").unwrap();
+        let parts = assign(&blocks, ("text", 20), Some(90), 3, "test").unwrap();
         let count = |wanted| parts.iter().filter(|&&part| part == wanted).count();
         assert_eq!((count(Part::Validation), count(Part::Train)), (20, 90));
         assert_eq!(parts.len(), 171);
-        assert_eq!(parts, assign(&blocks, 20, Some(90), 3, "test").unwrap());
-        assert_ne!(parts, assign(&blocks, 20, Some(90), 4, "test").unwrap());
-        assert!(assign(&blocks, 86, None, 3, "test").is_err());
+        assert_eq!(
+            parts,
+            assign(&blocks, ("text", 20), Some(90), 3, "test").unwrap()
+        );
+        assert_ne!(
+            parts,
+            assign(&blocks, ("text", 20), Some(90), 4, "test").unwrap()
+        );
+        assert!(assign(&blocks, ("text", 86), None, 3, "test").is_err());
     }
 
     #[test]
     fn validation_does_not_depend_on_the_limit() {
         let blocks = [10; 30];
-        let all = assign(&blocks, 40, None, 0, "test").unwrap();
-        let few = assign(&blocks, 40, Some(50), 0, "test").unwrap();
+        let all = assign(&blocks, ("text", 40), None, 0, "test").unwrap();
+        let few = assign(&blocks, ("text", 40), Some(50), 0, "test").unwrap();
         for (all, few) in all.iter().zip(few) {
             assert_eq!(*all == Part::Validation, few == Part::Validation);
             assert!(few != Part::Train || *all == Part::Train);

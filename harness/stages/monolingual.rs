@@ -64,7 +64,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     let lengths: Vec<u32> = gathered.blocks.iter().map(|block| block.lines).collect();
     let parts = split::assign(
         &lengths,
-        settings.validation_sentences,
+        ("data.monolingual_validation", settings.validation_sentences),
         settings.limit,
         settings.seed,
         &format!("monolingual split {}", settings.language),

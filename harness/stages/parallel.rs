@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Context;
-use super::monolingual::{Overlap, evaluation_text, watch_transfer};
+use super::monolingual::{evaluation_text, watch_transfer};
 use crate::data::files::{LineCounts, Lines};
 use crate::data::input::{self, InputFile};
 use crate::data::leakage::{EvaluationText, pair_key};
@@ -22,7 +22,6 @@ use crate::data::tables;
 use crate::data::text::TextPipeline;
 
 pub const NAME: &str = "parallel";
-pub const VERSION: u32 = 1;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,6 +52,14 @@ pub enum Use {
 }
 
 impl Use {
+    /// Of what the stage writes. Training pairs have changed since test sets last did, which much else in a store depends on.
+    pub fn version(self) -> u32 {
+        match self {
+            Self::Training => 2,
+            Self::Test => 1,
+        }
+    }
+
     fn is_training(&self) -> bool {
         *self == Self::Training
     }
@@ -62,7 +69,8 @@ impl Use {
 const STRIDE: u64 = 1 << 15;
 
 /// Inputs: `synthesize` where the text is synthetic, and `exclude:...` with the evaluation sets of both languages: a pair
-/// with one of their sentences on either side is removed. Validation pairs are drawn one by one, as XLM draws them.
+/// with one of their sentences on either side is removed. Validation pairs are drawn one by one, as XLM draws them; a pair that
+/// has a sentence of theirs on either side is not trained on. Differs: XLM leaves such pairs in the training text.
 pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     if settings.first >= settings.second {
         bail!(
@@ -104,7 +112,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     let parts = match settings.used_for {
         Use::Training => split::assign(
             &vec![1; gathered.keys.len()],
-            settings.validation_pairs,
+            ("data.parallel_validation", settings.validation_pairs),
             settings.limit,
             settings.seed,
             &format!("parallel split {}-{}", settings.first, settings.second),
@@ -112,16 +120,15 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         .with_context(here)?,
         Use::Test => vec![Part::Train; gathered.keys.len()],
     };
-    write(&spool, &parts, settings, context)?;
+    let left_out = write(&spool, &parts, settings, context)?;
     std::fs::remove_file(&spool).with_context(|| format!("cannot remove `{}`", spool.display()))?;
 
     let count = |wanted| parts.iter().filter(|&&part| part == wanted).count();
-    let overlap = Overlap::of(&gathered.keys, &parts);
     let mut facts = json!({
         "pairs": gathered.keys.len(),
         "bytes": gathered.bytes,
         "pairs_with_an_empty_side_dropped": gathered.empty,
-        "duplicate_pairs": overlap.duplicates,
+        "duplicate_pairs": duplicates(&gathered.keys),
         "evaluation_pairs_removed": gathered.evaluation_pairs,
         "lines": gathered.lines.lines,
         "byte_order_marks": gathered.lines.byte_order_marks,
@@ -129,12 +136,27 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         "sources": firsts.iter().chain(&seconds).map(|file| &file.record).collect::<Vec<_>>(),
     });
     if settings.used_for == Use::Training {
-        facts["train_pairs"] = count(Part::Train).into();
+        let trained = count(Part::Train) - left_out;
+        if trained == 0 {
+            bail!(
+                "{} leaves nothing to train on: each pair has a sentence in common with one that is kept apart for validation; lower data.parallel_validation or supply more pairs",
+                here()
+            );
+        }
+        facts["train_pairs"] = trained.into();
+        facts["train_pairs_with_a_validation_sentence_left_out"] = left_out.into();
         facts["validation_pairs"] = count(Part::Validation).into();
         facts["unused_pairs"] = count(Part::Unused).into();
-        facts["validation_pairs_also_in_train"] = overlap.shared.into();
     }
     Ok(facts)
+}
+
+/// Pairs that occurred before.
+fn duplicates(keys: &[u128]) -> usize {
+    let mut sorted = keys.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    keys.len() - sorted.len()
 }
 
 fn layout(input: &ParallelInput) -> ParallelLayout {
@@ -279,7 +301,8 @@ fn one_line(side: &str) -> String {
     side.trim().replace(['\t', '\n', '\r'], " ")
 }
 
-fn write(spool: &Path, parts: &[Part], settings: &Settings, context: &Context) -> Result<()> {
+/// Writes the parts; returns how many pairs for training were left out as validation has a sentence of theirs.
+fn write(spool: &Path, parts: &[Part], settings: &Settings, context: &Context) -> Result<usize> {
     let create = |part: &str, language: &str| -> Result<BufWriter<File>> {
         let path = context.output.join(format!("{part}.{language}"));
         let file =
@@ -296,21 +319,48 @@ fn write(spool: &Path, parts: &[Part], settings: &Settings, context: &Context) -
         Use::Training => (both("train")?, both("valid")?),
         Use::Test => (both("test")?, Vec::new()),
     };
+    let mut held_out = EvaluationText::default();
+    if parts.contains(&Part::Validation) {
+        for_each_pair(spool, parts, &mut |part, sides| {
+            if part == Part::Validation {
+                sides.iter().for_each(|side| held_out.add_sentence(side));
+            }
+            Ok(())
+        })?;
+    }
+    let mut left_out = 0;
+    for_each_pair(spool, parts, &mut |part, sides| {
+        let files = match part {
+            Part::Train if sides.iter().any(|side| held_out.has_sentence(side)) => {
+                left_out += 1;
+                return Ok(());
+            }
+            Part::Train => &mut train,
+            Part::Validation => &mut validation,
+            Part::Unused => return Ok(()),
+        };
+        for (file, side) in files.iter_mut().zip(sides) {
+            writeln!(file, "{side}").context("cannot write the pairs")?;
+        }
+        Ok(())
+    })?;
+    for file in train.iter_mut().chain(&mut validation) {
+        file.flush().context("cannot write the pairs")?;
+    }
+    Ok(left_out)
+}
+
+/// The pairs of a spool file, each with its part.
+fn for_each_pair(
+    spool: &Path,
+    parts: &[Part],
+    take: &mut dyn FnMut(Part, [&str; 2]) -> Result<()>,
+) -> Result<()> {
     let mut lines = Lines::open(spool)?;
     for part in parts {
         let line = lines.next_line()?.context("the spool file lost a line")?;
         let (first, second) = line.split_once('\t').context("the spool file lost a tab")?;
-        let files = match part {
-            Part::Train => &mut train,
-            Part::Validation => &mut validation,
-            Part::Unused => continue,
-        };
-        for (file, side) in files.iter_mut().zip([first, second]) {
-            writeln!(file, "{side}").context("cannot write the pairs")?;
-        }
-    }
-    for file in train.iter_mut().chain(&mut validation) {
-        file.flush().context("cannot write the pairs")?;
+        take(*part, [first, second])?;
     }
     Ok(())
 }

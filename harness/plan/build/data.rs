@@ -450,7 +450,7 @@ impl Builder<'_> {
             seed: settings.seeds.data,
         };
         self.add_data(
-            (parallel::NAME, parallel::VERSION),
+            (parallel::NAME, used_for.version()),
             &stage,
             (inputs, files),
             name,
