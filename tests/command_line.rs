@@ -308,6 +308,10 @@ fn wrong_use_is_told_with_the_remedy() {
             vec!["run", "tiny.yaml", "--checkpoint-seconds=-1"],
             "number of seconds",
         ),
+        (
+            vec!["run", "tiny.yaml", "--checkpoint-seconds=1e30"],
+            "number of seconds",
+        ),
         (vec!["run", "tiny.yaml", "--device", "tpu"], "`cpu`"),
         (vec!["report", "tiny.yaml"], "xlt run tiny.yaml"),
         (vec!["check", "tiny.yaml"], "xlt run tiny.yaml"),

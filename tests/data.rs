@@ -187,7 +187,8 @@ fn read_pairs(place: &Place, source: &ParallelSource, english: &str, other: &str
     let settings = parallel::Settings {
         first: first.into(),
         second: second.into(),
-        input: source.input(english, other)?,
+        input: Some(source.input(english, other)?),
+        validation: None,
         text_pipeline: TextPipeline::None,
         limit: None,
         validation_pairs: 0,
@@ -623,7 +624,9 @@ fn an_empty_language_and_one_too_small_to_split_are_refused() {
     place.write("a.txt", "\n \n");
     assert!(message(read_text(&place, &english("a.txt"), 0)).contains("en is empty"));
     place.write("b.txt", numbered(10));
-    assert!(message(read_text(&place, &english("b.txt"), 6)).contains("data.monolingual_validation"));
+    assert!(
+        message(read_text(&place, &english("b.txt"), 6)).contains("data.monolingual_validation")
+    );
 }
 
 #[test]
@@ -655,7 +658,8 @@ fn pairs_with_a_held_out_sentence_on_either_side_are_removed() {
     let settings = parallel::Settings {
         first: "aa".into(),
         second: "en".into(),
-        input: ParallelInput::Synthetic,
+        input: Some(ParallelInput::Synthetic),
+        validation: None,
         text_pipeline: TextPipeline::None,
         limit: None,
         validation_pairs: 0,
@@ -669,6 +673,83 @@ fn pairs_with_a_held_out_sentence_on_either_side_are_removed() {
         .unwrap();
     assert_eq!(place.read("pairs/train.aa"), "x\nz\n");
     assert_eq!(facts["evaluation_pairs_removed"], 2);
+}
+
+#[test]
+fn pairs_of_a_dev_set_all_validate_and_no_training_pair_has_a_sentence_of_theirs() {
+    let place = Place::new();
+    for (name, text) in [
+        ("a.en", "one\ntwo\nthree\n"),
+        ("a.ko", "hana\ndul\nset\n"),
+        ("dev.en", "two\nfour\n\n"),
+        ("dev.ko", "x\nset\ny\n"),
+    ] {
+        place.write(name, text);
+    }
+    let root = Some(place.folder.path());
+    let dev = pairs("dev.{side}");
+    let of_dev = dev.files("en", "ko", root).unwrap().into_iter();
+    let of_dev = of_dev.map(|(name, path)| (format!("{}{name}", parallel::VALIDATION_FILES), path));
+    let of_dev: BTreeMap<String, PathBuf> = of_dev.collect();
+    let mut settings = parallel::Settings {
+        first: "en".into(),
+        second: "ko".into(),
+        input: Some(pairs("a.{side}").input("en", "ko").unwrap()),
+        validation: Some(dev.input("en", "ko").unwrap()),
+        text_pipeline: TextPipeline::None,
+        limit: None,
+        validation_pairs: 0,
+        used_for: parallel::Use::Training,
+        seed: 1,
+    };
+    let mut files = pairs("a.{side}").files("en", "ko", root).unwrap();
+    files.extend(of_dev.clone());
+    let facts = place.run("both", &files, &[], |context| {
+        parallel::run(&settings, context)
+    });
+    assert_eq!(place.read("both/train.en"), "one\n");
+    assert_eq!(place.read("both/valid.en"), "two\nfour\n");
+    assert_eq!(place.read("both/valid.ko"), "x\nset\n");
+    let facts = facts.unwrap();
+    assert_eq!(facts["train_pairs_with_a_validation_sentence_left_out"], 2);
+    assert_eq!(facts["validation_pairs"], 2);
+    assert_eq!(facts["sources"].as_array().unwrap().len(), 4);
+
+    settings.input = None;
+    place
+        .run("dev", &of_dev, &[], |context| {
+            parallel::run(&settings, context)
+        })
+        .unwrap();
+    assert_eq!(place.read("dev/train.en"), "");
+    assert_eq!(place.read("dev/valid.en"), "two\nfour\n");
+}
+
+#[test]
+fn pairs_that_leave_nothing_are_told_with_their_files_and_why() {
+    let place = Place::new();
+    place.write("a.en", "one\n\nsame\n");
+    place.write("a.ko", "\nx\nset\n");
+    let evaluation = place.evaluation(&[("same", "y")]);
+    let source = pairs("a.{side}");
+    let files = source.files("en", "ko", Some(place.folder.path())).unwrap();
+    let settings = parallel::Settings {
+        first: "en".into(),
+        second: "ko".into(),
+        input: Some(source.input("en", "ko").unwrap()),
+        validation: None,
+        text_pipeline: TextPipeline::None,
+        limit: None,
+        validation_pairs: 0,
+        used_for: parallel::Use::Training,
+        seed: 1,
+    };
+    let inputs = [("exclude:test", evaluation.as_path())];
+    let told = message(place.run("output", &files, &inputs, |context| {
+        parallel::run(&settings, context)
+    }));
+    let counts = "2 have an empty side and 1 have a sentence of an evaluation set";
+    assert!(told.contains("a.en") && told.contains(counts), "{told}");
 }
 
 #[test]
@@ -694,7 +775,8 @@ fn synthetic_text_is_read_from_its_artifact() {
     let settings = parallel::Settings {
         first: "aa".into(),
         second: "en".into(),
-        input: ParallelInput::Synthetic,
+        input: Some(ParallelInput::Synthetic),
+        validation: None,
         text_pipeline: TextPipeline::None,
         limit: None,
         validation_pairs: 0,
@@ -801,7 +883,8 @@ fn pairs_stay_aligned_when_they_are_split() {
     let settings = parallel::Settings {
         first: "en".into(),
         second: "ko".into(),
-        input: source.input("en", "ko").unwrap(),
+        input: Some(source.input("en", "ko").unwrap()),
+        validation: None,
         text_pipeline: TextPipeline::None,
         limit: Some(300),
         validation_pairs: 50,
@@ -1119,7 +1202,8 @@ fn every_pair_of_real_parallel_text_is_found_from_english() {
         let settings = parallel::Settings {
             first: "en".into(),
             second: language.into(),
-            input: source.input("en", language).unwrap(),
+            input: Some(source.input("en", language).unwrap()),
+            validation: None,
             text_pipeline: TextPipeline::Xlm,
             limit: None,
             validation_pairs: 100,

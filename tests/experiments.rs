@@ -311,6 +311,37 @@ fn real_text_is_there_for_every_language() {
     }
 }
 
+#[test]
+fn masks_at_the_papers_scale_are_the_papers() {
+    let mut checked = 0;
+    for file in files() {
+        let first = spec::read(&file, None).unwrap();
+        for profile in &first.profiles {
+            let study = spec::read(&file, Some(profile)).unwrap();
+            for variant in study
+                .variants
+                .iter()
+                .filter(|_| study.scale == Scale::Paper)
+            {
+                let document = serde_json::to_value(&variant.settings).unwrap().to_string();
+                for masks in document.split(r#""masked_lm":"#).skip(1) {
+                    checked += 1;
+                    let paper =
+                        r#"{"rate":0.15,"position_sampling":{"count_power":{"exponent":0.5}}"#;
+                    assert!(
+                        masks.starts_with(paper),
+                        "{} {profile} {}: {}",
+                        study.name,
+                        variant.name,
+                        &masks[..masks.len().min(80)]
+                    );
+                }
+            }
+        }
+    }
+    assert!(checked > 50, "{checked}");
+}
+
 /// The ablation says that its profiles have the settings of two other studies.
 #[test]
 fn the_ablation_has_the_settings_of_the_studies_that_it_names() {

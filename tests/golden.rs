@@ -29,7 +29,7 @@ const BYTES: [(&str, u32, &str); 8] = [
     ("nli", 1, "6b424e96935dcf0b"),
     ("baselines", 1, "b2dac5b5b471187c"),
     ("monolingual", 1, "1e6b6926a3255079"),
-    ("parallel", 1, "3945dc20f9df3f99"),
+    ("parallel", 2, "3945dc20f9df3f99"),
     ("tokenizer", 2, "459fad06c17f61c8"),
     ("corpus", 2, "bf60921c7adaeb92"),
     ("word_pairs", 1, "fa46f8c57df5175f"),

@@ -11,12 +11,15 @@ use tempfile::TempDir;
 use xlt::kernels::Device;
 use xlt::model::{Model, ModelSettings};
 use xlt::objectives::{LanguagesPerBatch, ObjectiveSettings, PositionSampling, StreamStart};
+use xlt::report::manifest::StatusKind;
+use xlt::report::results::Results;
 use xlt::spec::pretrain::{Precision, PretrainSettings};
 use xlt::stages::metrics::{Metrics, read_metrics};
 use xlt::stages::pretrain::{self, Settings};
 use xlt::stages::{Context, Diverged, Interrupted, Progress, Stop};
 use xlt::training::{AdamSettings, Schedule};
 
+use crate::command_line::{Place as StudyPlace, TINY};
 use crate::objectives::write_corpora;
 
 /// Asks to stop after an update.
@@ -261,6 +264,32 @@ fn pretraining_learns_and_says_how_well_for_every_objective_and_language() {
     assert_eq!(lines, [50, 100, 150, 160]);
     assert_eq!(facts["updates"], 160);
     assert!(Model::load(&job.output("run").join("model.safetensors")).is_ok());
+}
+
+#[test]
+fn a_study_whose_pretraining_diverged_is_reported_whether_it_showed_in_training_or_on_held_out_text()
+ {
+    // One update makes weights of which no loss is finite: the next update meets it, or what validates after the last.
+    for updates in [2, 1] {
+        let study = TINY
+            .replace("learning_rate: 5.0e-3", "learning_rate: 1.0e+30")
+            .replace(
+                "schedule: {linear: {warm_up_fraction: 0.1}}",
+                "schedule: constant",
+            )
+            .replace("updates: 20", &format!("updates: {updates}"));
+        let place = StudyPlace::new(&study);
+        let ran = place.xlt(&["run", "tiny.yaml"]).ends(0);
+        let results = Results::read(&place.results()).unwrap();
+        let diverged = results
+            .manifest
+            .statuses
+            .iter()
+            .find(|one| one.variant == "mlm");
+        assert_eq!(diverged.unwrap().kind, StatusKind::Diverged, "{ran:?}");
+        assert!(!results.predictions.is_empty(), "{ran:?}");
+        place.xlt(&["report", "tiny.yaml", "--check"]).ends(0);
+    }
 }
 
 #[test]

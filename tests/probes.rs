@@ -514,7 +514,13 @@ fn pairs_of_words_are_piped_once_each_and_drawn_alike() {
         ("cat Katze\ncat Katze 3.5\n", false, "line 2"),
         ("cat\tKatze\n", true, "rating"),
         ("cat\tKatze\tgreat\n", true, "`great`"),
-        ("\n", false, "no pairs"),
+        ("\ncat Katze\ncat\n", false, "line 3 of `"),
+        ("\n", false, "there are no words of"),
+        (
+            "cat\tKatze\t1\ndog\tHund\t1\n",
+            true,
+            "one and the same rating",
+        ),
     ] {
         let error = format!("{:#}", words(text, rated, None).unwrap_err());
         assert!(error.contains(told), "{error}");

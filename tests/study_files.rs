@@ -303,6 +303,12 @@ fn impossible_synthetic_languages_are_shown_where_they_are_set() {
         &["301 pairs", "multiple of 3"],
     );
     wrong(
+        "parallel: {train: 60",
+        "parallel: {train: 100000000000",
+        "100000000000",
+        &["100000000000 pairs", "up to 10000000"],
+    );
+    wrong(
         "monolingual_words: 3000",
         "monolingual_words: 0",
         "0\n    parallel",

@@ -126,6 +126,55 @@ fn a_study_of_translation_runs_from_text_to_verdicts() {
 }
 
 #[test]
+fn translation_without_pairs_to_train_on_is_chosen_by_a_dev_set() {
+    let start = TINY.find("  synthetic:\n").unwrap();
+    let end = TINY.find("  monolingual_validation").unwrap();
+    let study = study()
+        .replace(
+            &TINY[start..end],
+            "  monolingual: [{files: \"{language}.txt\"}]\n  parallel_dev: [{files: \"dev-{language}.{side}\"}]\n  parallel_test: [{files: \"test-{language}.{side}\"}]\n",
+        )
+        .replace("  parallel_validation: 8\n", "")
+        .replace("objectives: [supervised: {}, ", "objectives: [")
+        .replace("aa", "en")
+        .replace("bb", "fr");
+    let place = Place::new(&study);
+    let sentences = |language: &str, lines: std::ops::Range<usize>| -> String {
+        lines
+            .map(|line| {
+                format!(
+                    "{language}a {language}{} {language}{}\n",
+                    line % 7,
+                    line % 11
+                )
+            })
+            .collect()
+    };
+    for language in ["en", "fr"] {
+        for (name, lines) in [
+            (format!("{language}.txt"), 0..300),
+            (format!("dev-fr.{language}"), 300..312),
+            (format!("test-fr.{language}"), 77 * 5..77 * 5 + 9),
+        ] {
+            fs::write(place.path().join(name), sentences(language, lines)).unwrap();
+        }
+    }
+    place.xlt(&["run", "tiny.yaml", "--data", "."]).ends(0);
+    let results = Results::read(&place.results()).unwrap();
+    assert_eq!(results.translations.len(), 3 * 2 * 2);
+    let sources = fs::read_to_string(place.results().join("manifest.json")).unwrap();
+    assert!(sources.contains("parallel dev en-fr"), "{sources}");
+
+    // Who trains on pairs must have some.
+    place.write(&study.replace(
+        "objectives: [denoising",
+        "objectives: [supervised: {}, denoising",
+    ));
+    let told = place.xlt(&["run", "tiny.yaml", "--data", "."]).ends(2).err;
+    assert!(told.contains("name them under data.parallel"), "{told}");
+}
+
+#[test]
 fn wrong_settings_of_translation_are_shown_at_their_lines() {
     for (from, to, told) in [
         (
@@ -178,6 +227,11 @@ fn wrong_settings_of_translation_are_shown_at_their_lines() {
             "bleu",
         ),
         ("tokenization: none", "tokenization: 14a", "13a"),
+        (
+            "language_embeddings: true",
+            "language_embeddings: false",
+            "more than one language to write for a sentence in `aa`",
+        ),
         (
             "parallel_validation: 8",
             "parallel_validation: 0",

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::run::MachineArguments;
 use super::{DONE, StudyArguments, exit};
-use crate::execution::progress::duration;
+use crate::execution::progress::duration_of;
 use crate::fingerprint::Fingerprint;
 use crate::kernels::Precision;
 use crate::plan::{Job, Plan, calibration};
@@ -159,7 +159,7 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
         study.profile,
         to_run.len(),
         plan.jobs.len() - to_run.len(),
-        duration(std::time::Duration::from_secs_f64(total)),
+        duration_of(total),
         device.description(),
         rate / 1e9,
         bytes(memory),
@@ -239,10 +239,7 @@ impl Printer<'_> {
         let first_time = self.shown.insert(job.fingerprint.clone());
         let fate = match &self.fates[&job.fingerprint] {
             _ if !first_time => "above".to_owned(),
-            Fate::Reused { seconds } => format!(
-                "reused, took {}",
-                duration(std::time::Duration::from_secs_f64(*seconds))
-            ),
+            Fate::Reused { seconds } => format!("reused, took {}", duration_of(*seconds)),
             Fate::Resumed => format!("to go on{}", self.costs(job)),
             Fate::ToRun { why } => format!("to run: {why}{}", self.costs(job)),
         };
@@ -285,7 +282,7 @@ impl Printer<'_> {
             estimate.parameters as f64 / 1e6,
             estimate.tokens as f64 / 1e6,
             operations / 1e12,
-            duration(std::time::Duration::from_secs_f64(seconds)),
+            duration_of(seconds),
             bytes(estimate.memory_bytes(self.on_card))
         )
     }

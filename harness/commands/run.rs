@@ -75,9 +75,9 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
     if *jobs == 0 {
         bail!("--jobs 0 runs nothing; name at least 1");
     }
-    if !(*checkpoint_seconds >= 0.0 && checkpoint_seconds.is_finite()) {
+    let Ok(checkpoint_interval) = Duration::try_from_secs_f64(*checkpoint_seconds) else {
         bail!("--checkpoint-seconds {checkpoint_seconds} is no time; name a number of seconds");
-    }
+    };
     let threads = arguments.machine.threads()?;
     let study = arguments.study.read()?;
     let plan = arguments.study.plan(&study)?;
@@ -88,7 +88,7 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
         jobs: *jobs,
         threads,
         device: &|threads| device.open_in_turn(threads, turn.fetch_add(1, Ordering::Relaxed)),
-        checkpoint_interval: Duration::from_secs_f64(*checkpoint_seconds),
+        checkpoint_interval,
         resume_anywhere: *resume_anywhere,
         targets: None,
     };
@@ -118,7 +118,9 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
     } else {
         refreshed(&study, &plan, &store, threads, &folder)?
     };
-    let evaluated = !results.predictions.is_empty() || !results.translations.is_empty();
+    let evaluated = !results.predictions.is_empty()
+        || !results.translations.is_empty()
+        || !results.measurements.is_empty();
     let judgements = if failed && !evaluated {
         eprintln!(
             "no evaluation finished; the results in {} stay as they are",

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
 
 use super::{DONE, exit};
-use crate::execution::progress::duration;
+use crate::execution::progress::duration_of;
 use crate::fingerprint::Fingerprint;
 use crate::plan::Plan;
 use crate::store::{Store, Unfinished};
@@ -151,10 +150,7 @@ fn text(line: &Line) -> String {
     if !status.note.is_empty() {
         text += &format!(", {}", status.note);
     }
-    text += &format!(
-        ", {} so far",
-        duration(Duration::try_from_secs_f64(status.seconds).unwrap_or_default())
-    );
+    text += &format!(", {} so far", duration_of(status.seconds));
     if job.running {
         text += &format!("; {}", job.holder);
     }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::files::Lines;
 use super::nli;
@@ -42,14 +42,22 @@ pub struct EvaluationText {
 impl EvaluationText {
     /// Adds what a folder of prepared text has for evaluation: premises, hypotheses and pairs of `examples.jsonl`, or the lines of
     /// both sides of test pairs, `test.*`, and of held-out text, `valid.txt`.
+    ///
+    /// # Errors
+    /// A folder that has none of these files.
     pub fn add(&mut self, folder: &Path) -> Result<()> {
+        let mut found = false;
         let listed = std::fs::read_dir(folder)
             .with_context(|| format!("cannot list {}", folder.display()))?;
         for entry in listed {
             let path = entry?.path();
             match path.file_name().and_then(|name| name.to_str()) {
-                Some("examples.jsonl") => self.add_examples(&path)?,
+                Some("examples.jsonl") => {
+                    found = true;
+                    self.add_examples(&path)?;
+                }
                 Some(name) if name.starts_with("test.") || name == "valid.txt" => {
+                    found = true;
                     let mut lines = Lines::open(&path)?;
                     while let Some(line) = lines.next_line()? {
                         self.add_sentence(line);
@@ -58,6 +66,11 @@ impl EvaluationText {
                 _ => {}
             }
         }
+        ensure!(
+            found,
+            "{} has nothing that is kept for evaluation",
+            folder.display()
+        );
         Ok(())
     }
 

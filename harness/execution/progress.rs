@@ -160,6 +160,16 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// The same for a number of seconds that a file or an estimate says, whatever it is.
+pub fn duration_of(seconds: f64) -> String {
+    duration(
+        Duration::try_from_secs_f64(seconds).unwrap_or(match seconds > 0.0 {
+            true => Duration::MAX,
+            false => Duration::ZERO,
+        }),
+    )
+}
+
 /// A bar per running job at the foot of the terminal, events above.
 pub struct Bars {
     bars: MultiProgress,
@@ -261,6 +271,10 @@ mod tests {
         ] {
             assert_eq!(duration(Duration::from_secs(seconds)), text);
         }
+        assert_eq!(duration_of(130.0), "2 min");
+        assert_eq!(duration_of(-1.0), "0 s");
+        assert_eq!(duration_of(f64::NAN), "0 s");
+        assert_eq!(duration_of(1e300), duration(Duration::MAX));
     }
 
     #[test]

@@ -69,7 +69,10 @@ impl ObjectiveSettings {
     }
 
     pub fn uses_parallel_text(&self) -> bool {
-        matches!(self, Self::TranslationLm { .. })
+        match self {
+            Self::TranslationLm { .. } => true,
+            Self::CausalLm | Self::MaskedLm { .. } => false,
+        }
     }
 
     pub fn validate(&self) -> Vec<Problem> {

@@ -5,7 +5,6 @@ use serde::Serialize;
 use crate::model::trunk::computed_share;
 use crate::model::{Shape, Tap};
 use crate::objectives::ObjectiveSettings;
-use crate::objectives::translation::TranslationObjectiveSettings;
 use crate::spec::finetune::FinetuneSettings;
 use crate::spec::pretrain::PretrainSettings;
 use crate::spec::settings::Settings;
@@ -91,12 +90,7 @@ pub fn translating(settings: &Settings, translation: &TranslationSettings) -> Es
     };
     // Sources are about as long as targets.
     let tokens = 2 * train.updates * train.tokens_per_batch as u64;
-    let searches = train.objectives.iter().filter(|objective| {
-        matches!(
-            objective,
-            TranslationObjectiveSettings::BackTranslation { .. }
-        )
-    });
+    let searches = train.objectives.iter().filter(|one| one.searches());
     let searching = searches.count() as f64 / train.objectives.len().max(1) as f64;
     let length = train.maximum_length.min(TOKENS_PER_PAIR as usize);
     let operations =

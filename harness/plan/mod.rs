@@ -1,4 +1,5 @@
-//! From a study to ordered, deduplicated jobs. Nothing is read but the inputs that are hashed, nothing is written.
+//! From a study to ordered, deduplicated jobs. Nothing is read but the inputs that are hashed, and nothing is written but what
+//! makes the next plan quick: hashes of inputs, and the machine's speed.
 
 mod build;
 pub mod calibration;

@@ -1,4 +1,4 @@
-//! Perplexity of held-out sentences under a causal language model (Lample and Conneau 2019, section 5.4 and Table 4): exp of the
+//! Perplexity of held-out sentences under a causal language model (Lample and Conneau 2019, Table 4): exp of the
 //! negative log-likelihood per token, word or character.
 //!
 //! The paper does not say which of these its figures are (issue 97 of XLM's repository); they differ severalfold. Tokens depend on

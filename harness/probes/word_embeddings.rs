@@ -1,4 +1,4 @@
-//! Likeness of words by a model's input embeddings (Lample and Conneau 2019, section 5.5 and Table 5): cosine and Euclidean distance
+//! Likeness of words by a model's input embeddings (Lample and Conneau 2019, Table 5): cosine and Euclidean distance
 //! of words that translate each other, and cosines beside people's ratings.
 //!
 //! A cosine says little by itself: vectors that all point one way are alike whatever they mean (Mu and Viswanath 2018, arXiv

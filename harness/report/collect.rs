@@ -55,21 +55,14 @@ pub fn collect(study: &Study, plan: &Plan, store: &Store, threads: usize) -> Res
     for pretraining in &plan.pretrainings {
         match store.find(&pretraining.fingerprint)? {
             Some(artifact) => {
+                let (variant, seed) = (&pretraining.variant, pretraining.seed);
                 if artifact.record.diverged() {
-                    gathered.status(
-                        &pretraining.variant,
-                        pretraining.seed,
-                        None,
-                        "pretrain",
-                        StatusKind::Diverged,
-                        diverged_detail(&artifact),
-                    );
+                    let detail = diverged_detail(&artifact);
+                    let kind = StatusKind::Diverged;
+                    gathered.status(variant, seed, None, "pretrain", kind, detail);
+                } else {
+                    gathered.pretraining_curve(variant, seed, &artifact.folder)?;
                 }
-                gathered.pretraining_curve(
-                    &pretraining.variant,
-                    pretraining.seed,
-                    &artifact.folder,
-                )?;
             }
             None => gathered.status(
                 &pretraining.variant,
@@ -328,20 +321,19 @@ impl Gathered {
     }
 
     fn measurement_run(&mut self, run: &MeasurementRun, store: &Store) -> Result<()> {
+        let mut missing = |kind: StatusKind, detail: String| {
+            let what = run.what.replace('_', " ");
+            self.status(&run.variant, run.seed, None, &what, kind, detail);
+            Ok(())
+        };
         let artifact = match store.find(&run.job)? {
-            Some(artifact) if !artifact.record.diverged() => artifact,
-            _ => {
+            Some(artifact) if artifact.record.diverged() => {
+                return missing(StatusKind::Diverged, diverged_detail(&artifact));
+            }
+            Some(artifact) => artifact,
+            None => {
                 let detail = "not run yet, or its job failed".to_owned();
-                let what = run.what.replace('_', " ");
-                self.status(
-                    &run.variant,
-                    run.seed,
-                    None,
-                    &what,
-                    StatusKind::Missing,
-                    detail,
-                );
-                return Ok(());
+                return missing(StatusKind::Missing, detail);
             }
         };
         let sets = measured::read(&artifact.folder)?.into_iter();

@@ -180,9 +180,13 @@ pub struct DataSettings {
     /// Most pairs to take of each pair of languages; all when absent.
     #[serde(default)]
     pub parallel_limit: Option<u64>,
-    /// Pairs of each pair of languages kept apart to measure perplexity and to validate translation.
+    /// Pairs of each pair of languages kept apart to measure perplexity and to validate translation, where `parallel_dev` has none.
     #[serde(default)]
     pub parallel_validation: u64,
+    /// Sentence pairs to measure perplexity and to validate translation with, all of them. A training pair that has a sentence of
+    /// theirs is left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parallel_dev: Vec<ParallelSource>,
     /// Natural language inference.
     #[serde(default)]
     pub nli: NliData,
@@ -194,6 +198,13 @@ pub struct DataSettings {
     pub word_similarity: Vec<WordSource>,
 }
 
+impl DataSettings {
+    /// Whether sentence pairs of the source language with `target` are kept to validate with.
+    pub fn validates_pairs(&self, target: &str) -> bool {
+        self.parallel_validation > 0 || self.parallel_dev.iter().any(|source| source.covers(target))
+    }
+}
+
 /// Which files hold the parts of XNLI; each list may name several files for different languages.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -201,6 +212,9 @@ pub struct NliData {
     /// Training pairs in the source language.
     #[serde(default)]
     pub train: Vec<NliSource>,
+    /// Most training pairs to take, drawn by whole premises, the same in every language; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_limit: Option<u64>,
     /// Development sets, human-translated.
     #[serde(default)]
     pub dev: Vec<NliSource>,

@@ -63,6 +63,15 @@ fn yes() -> bool {
 }
 
 impl Start {
+    /// As in the study file.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::Embeddings { .. } => "embeddings",
+            Self::Pretrained { .. } => "pretrained",
+        }
+    }
+
     /// What of a pretrained model is copied.
     pub fn copied(&self) -> Copied {
         match self {
@@ -118,8 +127,8 @@ pub struct TranslationTraining {
     pub maximum_length: usize,
     /// Optimizer steps.
     pub updates: u64,
-    /// Tokens of the targets of an update, at most. Differs: XLM's 2,000 count both sides of a pair and their ends, and its
-    /// batches hold sentences of similar length.
+    /// Tokens of the targets of an update, at most. Differs: XLM's 2,000 on each card count both sides of a pair and their ends where
+    /// it learns from pairs, one side where it denoises and translates back, and its batches hold sentences of similar length.
     pub tokens_per_batch: usize,
     /// The arithmetic of training and of the search. No default: it changes results.
     pub precision: Precision,
@@ -149,9 +158,14 @@ impl TranslationTraining {
 
     /// Whether an objective needs each language's own text.
     pub fn uses_monolingual_text(&self) -> bool {
-        self.objectives
-            .iter()
-            .any(|objective| !matches!(objective, TranslationObjectiveSettings::Supervised { .. }))
+        let mut objectives = self.objectives.iter();
+        objectives.any(|objective| !objective.reads_sentence_pairs())
+    }
+
+    /// Whether an objective is trained on sentence pairs.
+    pub fn uses_sentence_pairs(&self) -> bool {
+        let mut objectives = self.objectives.iter();
+        objectives.any(TranslationObjectiveSettings::reads_sentence_pairs)
     }
 }
 
@@ -263,7 +277,12 @@ impl TranslationSettings {
             for (index, objective) in start.objectives().into_iter().flatten().enumerate() {
                 for problem in objective.validate() {
                     add(
-                        &format!("{side}.objectives.{index}.{}", problem.field),
+                        &format!(
+                            "{side}.{}.objectives.{index}.{}.{}",
+                            start.kind(),
+                            objective.name(),
+                            problem.field
+                        ),
                         problem.what,
                         problem.remedy,
                     );
@@ -271,9 +290,32 @@ impl TranslationSettings {
             }
             if start.objectives().is_some_and(Vec::is_empty) {
                 add(
-                    &format!("{side}.objectives"),
+                    &format!("{side}.{}.objectives", start.kind()),
                     "no objectives".into(),
                     "name one, such as causal_lm, or start at random".into(),
+                );
+            }
+        }
+        if !model.language_embeddings {
+            let mut sources = self.directions.iter().map(|direction| &direction.from);
+            let twice = sources.clone().enumerate().find(|(index, from)| {
+                let mut earlier = self.directions[..*index].iter();
+                earlier.any(|other| other.from == **from)
+            });
+            let denoises = self.train.objectives.iter().any(|objective| {
+                matches!(objective, TranslationObjectiveSettings::Denoising { .. })
+            });
+            let ambiguous = match denoises {
+                true => sources.next(),
+                false => twice.map(|(_, from)| from),
+            };
+            if let Some(from) = ambiguous {
+                add(
+                    "directions",
+                    format!(
+                        "more than one language to write for a sentence in `{from}`, of which nothing tells the decoder"
+                    ),
+                    "set model.language_embeddings to true".into(),
                 );
             }
         }

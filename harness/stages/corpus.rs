@@ -38,7 +38,7 @@ impl Settings {
     }
 }
 
-/// Inputs: `tokenizer` and `text`. Writes what [`crate::data::corpus`] reads.
+/// Inputs: `tokenizer` and `text`, in which pairs for training may be missing. Writes what [`crate::data::corpus`] reads.
 pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     let tokenizer = Tokenizer::load(context.input("tokenizer")?)?;
     let text = context.input("text")?;
@@ -82,7 +82,8 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
             &watch,
         )?;
         before += size(path);
-        if *part == Part::Train {
+        let absent = *lines == Lines::Aligned && written.tokens == 0;
+        if *part == Part::Train && !absent {
             ensure_known(&written, language, tokenizer.maximum_unknown_rate())?;
         }
         tokens += written.tokens;

@@ -59,7 +59,17 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     }
     let gathered = gathered.finish()?;
     if gathered.keys.is_empty() {
-        bail!("{} is empty: there is no sentence in it", here());
+        let names: Vec<String> = files
+            .iter()
+            .map(|file| format!("`{}`", file.path.display()))
+            .collect();
+        bail!(
+            "{} is empty: there is no sentence in {}; {} are in an evaluation set and the text pipeline leaves nothing of {}; supply other text",
+            here(),
+            names.join(" and "),
+            gathered.evaluation_sentences,
+            gathered.emptied
+        );
     }
     let lengths: Vec<u32> = gathered.blocks.iter().map(|block| block.lines).collect();
     let parts = split::assign(

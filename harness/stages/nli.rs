@@ -70,7 +70,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         .count();
     if examples.is_empty() {
         bail!(
-            "no {} are left: {removed} of {before} occur in evaluation sets; raise `limit` or supply other pairs",
+            "no {} are left: {removed} of {before} occur in evaluation sets; raise data.nli.train_limit or supply other pairs",
             here()
         );
     }

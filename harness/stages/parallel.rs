@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::Context;
 use super::monolingual::{evaluation_text, watch_transfer};
 use crate::data::files::{LineCounts, Lines};
-use crate::data::input::{self, InputFile};
+use crate::data::input::{self, InputFile, SourceRecord};
 use crate::data::leakage::{EvaluationText, pair_key};
 use crate::data::source::{ParallelInput, ParallelLayout};
 use crate::data::split::{self, Part};
@@ -29,7 +29,11 @@ pub struct Settings {
     /// The languages in alphabetical order.
     pub first: String,
     pub second: String,
-    pub input: ParallelInput,
+    /// Pairs to train on; `None` where a study only validates.
+    pub input: Option<ParallelInput>,
+    /// Pairs to validate with, all of them, in place of `validation_pairs` of the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<ParallelInput>,
     pub text_pipeline: TextPipeline,
     /// At most so many pairs for training; all without it.
     pub limit: Option<u64>,
@@ -80,46 +84,34 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         );
     }
     let here = || format!("parallel text in {}-{}", settings.first, settings.second);
-    let (firsts, seconds) = input_files(settings, context).with_context(here)?;
     let evaluation = evaluation_text(context)?;
     context.progress.begin(0, 0, "sentence pairs");
     let spool = context.checkpoints.join("pairs.tsv");
     let mut gathered = Gathered::new(&spool, settings.text_pipeline, &evaluation)?;
-    match layout(&settings.input) {
-        ParallelLayout::Sides => {
-            for (first, second) in firsts.iter().zip(&seconds) {
-                read_sides(&first.path, &second.path, &mut gathered, context).with_context(here)?;
-            }
-        }
-        ParallelLayout::Table {
-            format,
-            first,
-            second,
-        } => {
-            for file in &firsts {
-                let counts =
-                    tables::for_each_row(&file.path, format, &[&first, &second], &mut |_, row| {
-                        gathered.pair(row[0], row[1], context)
-                    });
-                gathered.lines.add(&counts.with_context(here)?);
-            }
-        }
+    if let Some(input) = &settings.input {
+        gathered
+            .read((input, ""), settings, context)
+            .with_context(here)?;
+    }
+    let of_input = gathered.keys.len();
+    if let Some(validation) = &settings.validation {
+        gathered
+            .read((validation, VALIDATION_FILES), settings, context)
+            .with_context(here)?;
     }
     let gathered = gathered.finish()?;
-    if gathered.keys.is_empty() {
-        bail!("{} is empty: there is no pair in it", here());
-    }
-    let parts = match settings.used_for {
-        Use::Training => split::assign(
-            &vec![1; gathered.keys.len()],
+    let mut parts = match settings.used_for {
+        Use::Training if of_input > 0 => split::assign(
+            &vec![1; of_input],
             ("data.parallel_validation", settings.validation_pairs),
             settings.limit,
             settings.seed,
             &format!("parallel split {}-{}", settings.first, settings.second),
         )
         .with_context(here)?,
-        Use::Test => vec![Part::Train; gathered.keys.len()],
+        _ => vec![Part::Train; of_input],
     };
+    parts.resize(gathered.keys.len(), Part::Validation);
     let left_out = write(&spool, &parts, settings, context)?;
     std::fs::remove_file(&spool).with_context(|| format!("cannot remove `{}`", spool.display()))?;
 
@@ -133,13 +125,13 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         "lines": gathered.lines.lines,
         "byte_order_marks": gathered.lines.byte_order_marks,
         "carriage_returns": gathered.lines.carriage_returns,
-        "sources": firsts.iter().chain(&seconds).map(|file| &file.record).collect::<Vec<_>>(),
+        "sources": gathered.sources,
     });
     if settings.used_for == Use::Training {
         let trained = count(Part::Train) - left_out;
-        if trained == 0 {
+        if trained == 0 && settings.input.is_some() {
             bail!(
-                "{} leaves nothing to train on: each pair has a sentence in common with one that is kept apart for validation; lower data.parallel_validation or supply more pairs",
+                "{} leaves nothing to train on: each pair has a sentence in common with one to validate with; lower data.parallel_validation or supply more pairs",
                 here()
             );
         }
@@ -159,6 +151,9 @@ fn duplicates(keys: &[u128]) -> usize {
     keys.len() - sorted.len()
 }
 
+/// The names that a job's files for validation begin with.
+pub const VALIDATION_FILES: &str = "validation_";
+
 fn layout(input: &ParallelInput) -> ParallelLayout {
     match input {
         ParallelInput::Files { layout } | ParallelInput::Hub { layout, .. } => layout.clone(),
@@ -167,15 +162,17 @@ fn layout(input: &ParallelInput) -> ParallelLayout {
 }
 
 /// The files of either side; of a table, all are in the first list.
-fn input_files(settings: &Settings, context: &Context) -> Result<(Vec<InputFile>, Vec<InputFile>)> {
-    match &settings.input {
+fn input_files(
+    (input, prefix): (&ParallelInput, &str),
+    settings: &Settings,
+    context: &Context,
+) -> Result<(Vec<InputFile>, Vec<InputFile>)> {
+    let named = |name: &str| input::local(context.files, &format!("{prefix}{name}"));
+    match input {
         ParallelInput::Files {
             layout: ParallelLayout::Sides,
         } => {
-            let sides = (
-                input::local(context.files, "first")?,
-                input::local(context.files, "second")?,
-            );
+            let sides = (named("first")?, named("second")?);
             if sides.0.len() != sides.1.len() {
                 bail!("{} files stand against {}", sides.0.len(), sides.1.len());
             }
@@ -183,7 +180,7 @@ fn input_files(settings: &Settings, context: &Context) -> Result<(Vec<InputFile>
         }
         ParallelInput::Files {
             layout: ParallelLayout::Table { .. },
-        } => Ok((input::local(context.files, "table")?, Vec::new())),
+        } => Ok((named("table")?, Vec::new())),
         ParallelInput::Hub { files, .. } => {
             let mut sides = files.iter().map(|files| {
                 input::from_hub(files, &|file, done, total| {
@@ -246,6 +243,7 @@ struct Gathered<'a> {
     empty: u64,
     evaluation_pairs: u64,
     lines: LineCounts,
+    sources: Vec<SourceRecord>,
 }
 
 impl<'a> Gathered<'a> {
@@ -265,7 +263,59 @@ impl<'a> Gathered<'a> {
             empty: 0,
             evaluation_pairs: 0,
             lines: LineCounts::default(),
+            sources: Vec::new(),
         })
+    }
+
+    /// Reads a source's files, which the job has under names that begin with a prefix.
+    ///
+    /// # Errors
+    /// Files that hold no pair that may be used.
+    fn read(
+        &mut self,
+        source: (&ParallelInput, &str),
+        settings: &Settings,
+        context: &Context,
+    ) -> Result<()> {
+        let (firsts, seconds) = input_files(source, settings, context)?;
+        let (before, empty, evaluation) = (self.keys.len(), self.empty, self.evaluation_pairs);
+        match layout(source.0) {
+            ParallelLayout::Sides => {
+                for (first, second) in firsts.iter().zip(&seconds) {
+                    read_sides(&first.path, &second.path, self, context)?;
+                }
+            }
+            ParallelLayout::Table {
+                format,
+                first,
+                second,
+            } => {
+                for file in &firsts {
+                    let counts = tables::for_each_row(
+                        &file.path,
+                        format,
+                        &[&first, &second],
+                        &mut |_, row| self.pair(row[0], row[1], context),
+                    )?;
+                    self.lines.add(&counts);
+                }
+            }
+        }
+        if self.keys.len() == before {
+            let files = firsts.iter().chain(&seconds);
+            let names: Vec<String> = files
+                .map(|file| format!("`{}`", file.path.display()))
+                .collect();
+            bail!(
+                "there is no pair in {}: {} have an empty side and {} have a sentence of an evaluation set; supply others",
+                names.join(" and "),
+                self.empty - empty,
+                self.evaluation_pairs - evaluation
+            );
+        }
+        let files = firsts.into_iter().chain(seconds);
+        self.sources.extend(files.map(|file| file.record));
+        Ok(())
     }
 
     fn pair(&mut self, first: &str, second: &str, context: &Context) -> Result<()> {

@@ -22,7 +22,7 @@ use crate::objectives::{self, Objective, Text, Validation};
 use crate::spec::pretrain::PretrainSettings;
 use crate::stages::metrics::{Losses, Metrics, UPDATES_PER_LINE, write_metrics};
 use crate::stages::{Context, checkpoint, divergence};
-use crate::training::{StepReport, Trainer};
+use crate::training::{NotFinite, StepReport, Trainer};
 
 pub const NAME: &str = "pretrain";
 pub const VERSION: u32 = 1;
@@ -123,16 +123,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
             speed.waiting += asked.elapsed();
             let report = trainer
                 .language_model_step(std::slice::from_ref(&batch))
-                .map_err(|error| {
-                    let files = || {
-                        let position = serde_json::to_value(&position).unwrap_or_default();
-                        vec![
-                            ("batch.json", batch_json(&batch)),
-                            ("position.json", position),
-                        ]
-                    };
-                    divergence::of_step(error, &trainer, files, context.checkpoints)
-                })?;
+                .map_err(|error| diverged(error, &trainer, &position, &batch, context))?;
             position.add(objective, &report);
             let ends = position.updates == total;
             if ends || position.updates.is_multiple_of(UPDATES_PER_LINE) {
@@ -144,7 +135,8 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
                     .validation_every
                     .is_some_and(|every| position.updates.is_multiple_of(every))
             {
-                validate(&trainer, &held_out, &mut position)?;
+                validate(&trainer, &held_out, &mut position)
+                    .map_err(|error| diverged(error, &trainer, &position, &batch, context))?;
             }
             context
                 .progress
@@ -169,6 +161,23 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         .save(&context.output.join("model.safetensors"))?;
     write_metrics(&position.metrics, &context.output.join("metrics.jsonl"))?;
     Ok(facts(&shape, &position, &speed))
+}
+
+fn diverged(
+    error: anyhow::Error,
+    trainer: &Trainer,
+    position: &Position,
+    batch: &LanguageModelBatch,
+    context: &Context,
+) -> anyhow::Error {
+    let files = || {
+        let position = serde_json::to_value(position).unwrap_or_default();
+        vec![
+            ("batch.json", batch_json(batch)),
+            ("position.json", position),
+        ]
+    };
+    divergence::of_step(error, trainer, files, context.checkpoints)
 }
 
 fn open_text(settings: &Settings, context: &Context, tokenizer: &Tokenizer) -> Result<Text> {
@@ -223,6 +232,10 @@ impl Position {
     }
 }
 
+/// Adds the losses of held-out text.
+///
+/// # Errors
+/// [`NotFinite`] when one is not finite: the update before it was the last, and no number that is none is written.
 fn validate(
     trainer: &Trainer,
     held_out: &[(&str, Vec<Validation>)],
@@ -233,6 +246,14 @@ fn validate(
             let mut sum = LossSum::default();
             for batch in &text.batches {
                 sum.add(trainer.language_model_loss(batch)?);
+            }
+            if sum.targets > 0 && !sum.nats.is_finite() {
+                let not_finite = NotFinite {
+                    update: position.updates,
+                    loss: Some(sum.mean()),
+                    gradient_norm: None,
+                };
+                return Err(not_finite.into());
             }
             if sum.targets > 0 {
                 position.metrics.push(Metrics::Validation {

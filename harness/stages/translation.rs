@@ -338,8 +338,14 @@ impl HeldOut {
             }
         }
         ensure!(
+            valid.pairs() > 0,
+            "there are no validation pairs of `{direction}`; set data.parallel_validation or data.parallel_dev"
+        );
+        ensure!(
             !references.is_empty(),
-            "there are no validation pairs of `{direction}`; set data.parallel_validation"
+            "all {} validation pairs of `{direction}` have a source of more than {} tokens; raise model.positions",
+            valid.pairs(),
+            model.positions.saturating_sub(2)
         );
         Ok(Self {
             direction: direction.clone(),

@@ -52,12 +52,18 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
                 continue;
             }
             lines += 1;
-            let mut pair = parse(line, settings).with_context(|| {
-                format!(
-                    "line {lines} of the words of {}-{}",
-                    settings.source, settings.language
-                )
-            })?;
+            let mut pair = match parse(line, settings) {
+                Ok(pair) => pair,
+                Err(error) => {
+                    return Err(error.context(format!(
+                        "line {} of `{}`, words of {}-{}",
+                        reader.number(),
+                        file.path.display(),
+                        settings.source,
+                        settings.language
+                    )));
+                }
+            };
             if swapped(settings) {
                 std::mem::swap(&mut pair.0, &mut pair.1);
             }
@@ -73,12 +79,31 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
             }
         }
     }
+    let here = || {
+        let names = files
+            .iter()
+            .map(|file| format!("`{}`", file.path.display()));
+        let names: Vec<String> = names.collect();
+        format!(
+            "words of {}-{} in {}",
+            settings.source,
+            settings.language,
+            names.join(" and ")
+        )
+    };
     ensure!(
         !pairs.is_empty(),
-        "there are no pairs of words in {}-{}",
-        settings.source,
-        settings.language
+        "there are no {}: {lines} lines were read; supply others",
+        here()
     );
+    if settings.rated {
+        let first = pairs[0].2;
+        ensure!(
+            pairs.iter().any(|pair| pair.2 != first),
+            "all {} have one and the same rating, with which nothing correlates; supply others",
+            here()
+        );
+    }
     let read = pairs.len();
     if let Some(limit) = settings.limit
         && (limit as usize) < pairs.len()

@@ -36,14 +36,14 @@ pub fn overlap(train: &[NliExample], test: &[NliExample]) -> Vec<Label> {
         }
         counts[missing][example.label.index()] += 1;
     }
-    let within = |from: usize, to: usize| {
-        let mut sum = [0usize; CLASSES];
-        for row in &counts[from..to] {
-            sum.iter_mut()
-                .zip(row)
-                .for_each(|(sum, count)| *sum += count);
-        }
-        sum
+    // Those of pairs with fewer missing words than the index.
+    let mut below: Vec<[usize; CLASSES]> = vec![[0; CLASSES]];
+    for (missing, row) in counts.iter().enumerate() {
+        let sum = std::array::from_fn(|label| below[missing][label] + row[label]);
+        below.push(sum);
+    }
+    let within = |from: usize, to: usize| -> [usize; CLASSES] {
+        std::array::from_fn(|label| below[to][label] - below[from][label])
     };
     let mut best = (0, [0, 0], [Label::ALL[0]; 3]);
     for low in 0..=counts.len() {

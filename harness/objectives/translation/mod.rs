@@ -5,6 +5,7 @@
 //! ```
 //! To add one: a file with a type that implements [`TranslationObjective`], a variant of [`TranslationObjectiveSettings`], a
 //! line in [`open`]. The batch of an update follows from (seed, update) and, for back-translation, the model at that update.
+//! Differs: sentences and pairs are drawn at random, with replacement; XLM goes through its corpus in a new order each time.
 
 pub mod back_translation;
 pub mod denoising;
@@ -61,6 +62,22 @@ impl TranslationObjectiveSettings {
             Self::Supervised { .. } => supervised::NAME,
             Self::Denoising { .. } => denoising::NAME,
             Self::BackTranslation { .. } => back_translation::NAME,
+        }
+    }
+
+    /// Whether it is trained on sentence pairs, and not on each language's own text.
+    pub fn reads_sentence_pairs(&self) -> bool {
+        match self {
+            Self::Supervised { .. } => true,
+            Self::Denoising { .. } | Self::BackTranslation { .. } => false,
+        }
+    }
+
+    /// Whether its batches are translated by the model itself.
+    pub fn searches(&self) -> bool {
+        match self {
+            Self::BackTranslation { .. } => true,
+            Self::Supervised { .. } | Self::Denoising { .. } => false,
         }
     }
 

@@ -14,7 +14,7 @@ use crate::spec::Problem;
 use crate::spec::settings::{NliData, Settings};
 use crate::spec::translation::TranslationSettings;
 use crate::spec::translator;
-use crate::stages::parallel::Use;
+use crate::stages::parallel::{Use, VALIDATION_FILES};
 use crate::stages::{corpus, monolingual, nli, parallel, synthesize, tokenizer, word_pairs};
 
 /// Parts of a natural language inference data set.
@@ -72,6 +72,14 @@ fn first<S>(sources: &[S], covers: impl Fn(&S) -> bool) -> Option<(usize, &S)> {
         .iter()
         .enumerate()
         .find(|(_, source)| covers(source))
+}
+
+/// The language of a pair that is not the study's source.
+fn target_of<'a>(pair: (&'a str, &'a str), settings: &Settings) -> &'a str {
+    match pair.0 == settings.languages.source {
+        true => pair.1,
+        false => pair.0,
+    }
 }
 
 impl Builder<'_> {
@@ -172,7 +180,10 @@ impl Builder<'_> {
             language: text_language,
             input,
             text_pipeline: settings.data.text_pipeline,
-            limit: None,
+            limit: match role.split() {
+                Split::Train => settings.data.nli.train_limit,
+                Split::Dev | Split::Test => None,
+            },
             seed: settings.seeds.data,
         };
         self.add_data((nli::NAME, nli::VERSION), &stage, (inputs, files), name)
@@ -356,8 +367,16 @@ impl Builder<'_> {
         self.add_data(identity, &stage, (inputs, files), name)
     }
 
-    /// Sentence pairs of two languages in alphabetical order, to train and validate with.
-    fn parallel(&mut self, settings: &Settings, pair: (&str, &str)) -> Result<Fingerprint> {
+    /// Sentence pairs of two languages in alphabetical order, to validate with and, where there are any, to train with.
+    ///
+    /// # Errors
+    /// `trained` says that there must be some to train with.
+    fn parallel(
+        &mut self,
+        settings: &Settings,
+        pair: (&str, &str),
+        trained: bool,
+    ) -> Result<Fingerprint> {
         let mut inputs = self.evaluation_sets(settings, &[pair.0, pair.1])?;
         // A monolingual text is split by itself: what it holds out may stand in the pairs as well.
         let measured = settings.language_modelling.iter();
@@ -367,8 +386,46 @@ impl Builder<'_> {
                 inputs.insert(format!("exclude:held_out:{language}"), text);
             }
         }
-        let sources = &settings.data.parallel;
-        self.pairs(settings, pair, "parallel", sources, inputs, Use::Training)
+        let target = target_of(pair, settings);
+        let covers = |sources: &[ParallelSource]| sources.iter().any(|one| one.covers(target));
+        let data = &settings.data;
+        let section = ("parallel", data.parallel.as_slice());
+        let mut files = Files::new();
+        let mut input = None;
+        if trained || covers(&data.parallel) || !covers(&data.parallel_dev) {
+            let Some(found) = self.pairs(settings, pair, section, &mut inputs)? else {
+                return Ok(nothing());
+            };
+            files.extend(found.1);
+            input = Some(found.0);
+        }
+        let mut validation = None;
+        if covers(&data.parallel_dev) {
+            let section = ("parallel_dev", data.parallel_dev.as_slice());
+            let Some(found) = self.pairs(settings, pair, section, &mut inputs)? else {
+                return Ok(nothing());
+            };
+            let renamed = found.1.into_iter();
+            files.extend(renamed.map(|(name, file)| (format!("{VALIDATION_FILES}{name}"), file)));
+            validation = Some(found.0);
+        }
+        let stage = parallel::Settings {
+            first: pair.0.to_owned(),
+            second: pair.1.to_owned(),
+            input,
+            validation_pairs: match validation {
+                None => data.parallel_validation,
+                Some(_) => 0,
+            },
+            validation,
+            text_pipeline: data.text_pipeline,
+            limit: data.parallel_limit,
+            used_for: Use::Training,
+            seed: settings.seeds.data,
+        };
+        let identity = (parallel::NAME, stage.used_for.version());
+        let name = format!("parallel {}-{}", pair.0, pair.1);
+        self.add_data(identity, &stage, (inputs, files), name)
     }
 
     /// Sentence pairs of two languages in alphabetical order, to test with.
@@ -377,84 +434,66 @@ impl Builder<'_> {
         settings: &Settings,
         pair: (&str, &str),
     ) -> Result<Fingerprint> {
-        let sources = &settings.data.parallel_test;
-        let inputs = Inputs::new();
-        self.pairs(settings, pair, "parallel_test", sources, inputs, Use::Test)
+        let mut inputs = Inputs::new();
+        let section = ("parallel_test", settings.data.parallel_test.as_slice());
+        let Some((input, files)) = self.pairs(settings, pair, section, &mut inputs)? else {
+            return Ok(nothing());
+        };
+        let stage = parallel::Settings {
+            first: pair.0.to_owned(),
+            second: pair.1.to_owned(),
+            input: Some(input),
+            validation: None,
+            text_pipeline: settings.data.text_pipeline,
+            limit: None,
+            validation_pairs: 0,
+            used_for: Use::Test,
+            seed: settings.seeds.data,
+        };
+        let identity = (parallel::NAME, stage.used_for.version());
+        let name = format!("parallel test {}-{}", pair.0, pair.1);
+        self.add_data(identity, &stage, (inputs, files), name)
     }
 
+    /// Where a section has the sentence pairs of two languages; `None` after noting that they are missing.
     fn pairs(
         &mut self,
         settings: &Settings,
-        (first, second): (&str, &str),
-        section: &str,
-        sources: &[ParallelSource],
-        mut inputs: Inputs,
-        used_for: Use,
-    ) -> Result<Fingerprint> {
-        let name = format!("{section} {first}-{second}").replace('_', " ");
+        pair: (&str, &str),
+        (section, sources): (&str, &[ParallelSource]),
+        inputs: &mut Inputs,
+    ) -> Result<Option<(ParallelInput, Files)>> {
+        if let Some(job) = self.synthesize(settings)? {
+            inputs.insert("synthesize".into(), job);
+            return Ok(Some((ParallelInput::Synthetic, Files::new())));
+        }
+        let (first, second) = pair;
         let source_language = settings.languages.source.as_str();
-        let target = if first == source_language {
-            second
-        } else {
-            first
+        let target = target_of(pair, settings);
+        let what = match section {
+            "parallel_test" => format!("{first}-{second}: sentence pairs to test translation"),
+            _ => format!("{first}-{second}: sentence pairs"),
         };
-        let mut files = Files::new();
-        let input = match self.synthesize(settings)? {
-            Some(job) => {
-                inputs.insert("synthesize".into(), job);
-                ParallelInput::Synthetic
-            }
-            None => {
-                let root = self.root;
-                let what = match used_for {
-                    Use::Training => format!("{first}-{second}: sentence pairs"),
-                    Use::Test => format!("{first}-{second}: sentence pairs to test translation"),
-                };
-                let section = format!("data.{section}");
-                let Some((index, source)) = self::first(sources, |source| source.covers(target))
-                else {
-                    let message = format!("{what}; name them under {section}");
-                    return Ok(self.miss(&section, message));
-                };
-                let paths = match source.files(source_language, target, root) {
-                    Ok(paths) => paths,
-                    Err(error) => {
-                        let path = format!("{section}.{index}");
-                        return Ok(self.miss(&path, format!("{what}; {error:#}")));
-                    }
-                };
-                files = self.hashed(paths)?;
-                let input = source.input(source_language, target)?;
-                let revision = match &input {
-                    ParallelInput::Hub { files, .. } => {
-                        files.first().map(|files| files.revision.clone())
-                    }
-                    _ => None,
-                };
-                self.note_source(&name, &files, revision, (&source.licence, &source.citation));
-                input
+        let name = format!("{section} {first}-{second}").replace('_', " ");
+        let section = format!("data.{section}");
+        let Some((index, source)) = self::first(sources, |source| source.covers(target)) else {
+            self.miss(&section, format!("{what}; name them under {section}"));
+            return Ok(None);
+        };
+        let files = match source.files(source_language, target, self.root) {
+            Ok(paths) => self.hashed(paths)?,
+            Err(error) => {
+                self.miss(&format!("{section}.{index}"), format!("{what}; {error:#}"));
+                return Ok(None);
             }
         };
-        let training = used_for == Use::Training;
-        let stage = parallel::Settings {
-            first: first.to_owned(),
-            second: second.to_owned(),
-            input,
-            text_pipeline: settings.data.text_pipeline,
-            limit: settings.data.parallel_limit.filter(|_| training),
-            validation_pairs: match used_for {
-                Use::Training => settings.data.parallel_validation,
-                Use::Test => 0,
-            },
-            used_for,
-            seed: settings.seeds.data,
+        let input = source.input(source_language, target)?;
+        let revision = match &input {
+            ParallelInput::Hub { files, .. } => files.first().map(|files| files.revision.clone()),
+            _ => None,
         };
-        self.add_data(
-            (parallel::NAME, used_for.version()),
-            &stage,
-            (inputs, files),
-            name,
-        )
+        self.note_source(&name, &files, revision, (&source.licence, &source.citation));
+        Ok(Some((input, files)))
     }
 
     pub(super) fn tokenizer(&mut self, settings: &Settings) -> Result<Fingerprint> {
@@ -490,13 +529,14 @@ impl Builder<'_> {
         self.token_files(settings, &stage, text, name)
     }
 
-    /// Token files of two languages in alphabetical order.
+    /// Token files of two languages in alphabetical order; `trained` as for their text.
     pub(super) fn parallel_corpus(
         &mut self,
         settings: &Settings,
         pair: (&str, &str),
+        trained: bool,
     ) -> Result<Fingerprint> {
-        let text = self.parallel(settings, pair)?;
+        let text = self.parallel(settings, pair, trained)?;
         let stage = corpus::Settings::parallel(pair.0, pair.1);
         self.token_files(
             settings,

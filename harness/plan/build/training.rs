@@ -83,7 +83,7 @@ impl Builder<'_> {
                 } else {
                     (target, source)
                 };
-                let job = self.parallel_corpus(settings, (first, second))?;
+                let job = self.parallel_corpus(settings, (first, second), true)?;
                 inputs.insert(format!("parallel_corpus:{first}-{second}"), job);
                 pairs.push((first.clone(), second.clone()));
             }

@@ -62,8 +62,9 @@ impl Builder<'_> {
                 inputs.insert(format!("corpus:{language}"), corpus);
             }
         }
+        let supervised = translating.train.uses_sentence_pairs();
         for (first, second) in &language_pairs(directions) {
-            let corpus = self.parallel_corpus(settings, (first, second))?;
+            let corpus = self.parallel_corpus(settings, (first, second), supervised)?;
             inputs.insert(format!("parallel_corpus:{first}-{second}"), corpus);
         }
         for (side, start) in [

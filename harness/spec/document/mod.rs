@@ -146,7 +146,7 @@ pub fn parse(text: &str) -> Result<Node, DocumentError> {
         line.is_empty() || line.starts_with('#') || line == "---"
     }) {
         return Err(DocumentError {
-            message: "the file is empty; a study needs at least `study`, `languages`, `data`, `tokenizer`, `model`, `finetune`, `seeds` and `variants`".into(),
+            message: "the file is empty; a study needs at least `study`, `languages`, `data`, `tokenizer`, `model`, `pretrain`, `seeds` and `variants`".into(),
             place: None,
         });
     }

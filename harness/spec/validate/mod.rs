@@ -447,12 +447,25 @@ fn data(settings: &Settings, add: &mut impl FnMut(&str, String)) {
         synthetic,
         monolingual,
         parallel,
+        parallel_dev,
         parallel_test,
         nli,
         dictionaries,
         word_similarity,
         ..
     } = &settings.data;
+    for (field, limit) in [
+        ("monolingual_limit", settings.data.monolingual_limit),
+        ("parallel_limit", settings.data.parallel_limit),
+        ("nli.train_limit", nli.train_limit),
+    ] {
+        if limit == Some(0) {
+            add(
+                &format!("data.{field}"),
+                "a limit of 0 leaves no text; choose 1 or more, or leave it out".into(),
+            );
+        }
+    }
     if let Some(family) = synthetic {
         for problem in family.problems(&settings.languages.source) {
             add(
@@ -463,11 +476,13 @@ fn data(settings: &Settings, add: &mut impl FnMut(&str, String)) {
         let others = [
             monolingual.len(),
             parallel.len(),
+            parallel_dev.len(),
             parallel_test.len(),
             dictionaries.len(),
         ];
         let files = NliData {
             translator: None,
+            train_limit: None,
             ..nli.clone()
         };
         for (index, source) in word_similarity.iter().enumerate() {
@@ -477,21 +492,10 @@ fn data(settings: &Settings, add: &mut impl FnMut(&str, String)) {
                 add(&format!("data.word_similarity.{index}.{field}"), message);
             }
         }
-        if others != [0; 4] || files != NliData::default() {
+        if others != [0; 5] || files != NliData::default() {
             add("data", "a study reads synthetic languages or real text, not both; remove `synthetic` or the other sources".into());
         }
         return;
-    }
-    for (field, limit) in [
-        ("monolingual_limit", settings.data.monolingual_limit),
-        ("parallel_limit", settings.data.parallel_limit),
-    ] {
-        if limit == Some(0) {
-            add(
-                &format!("data.{field}"),
-                "a limit of 0 leaves no text; choose 1 or more, or leave it out".into(),
-            );
-        }
     }
     let mut check = |path: String, problems: Vec<(String, String)>| {
         for (field, message) in problems {
@@ -501,7 +505,11 @@ fn data(settings: &Settings, add: &mut impl FnMut(&str, String)) {
     for (index, source) in monolingual.iter().enumerate() {
         check(format!("data.monolingual.{index}"), source.problems());
     }
-    for (field, sources) in [("parallel", parallel), ("parallel_test", parallel_test)] {
+    for (field, sources) in [
+        ("parallel", parallel),
+        ("parallel_dev", parallel_dev),
+        ("parallel_test", parallel_test),
+    ] {
         for (index, source) in sources.iter().enumerate() {
             check(format!("data.{field}.{index}"), source.problems());
         }
@@ -564,10 +572,18 @@ fn translation(
             );
         }
     }
-    if settings.data.parallel_validation == 0 {
+    let source = settings.languages.source.as_str();
+    let unvalidated = translation.tested().iter().find(|direction| {
+        let (first, second) = direction.pair();
+        let target = if first == source { second } else { first };
+        !settings.data.validates_pairs(target)
+    });
+    if let Some(direction) = unvalidated {
         add(
             "data.parallel_validation",
-            "translation models are chosen on held-out pairs; keep some apart with `data.parallel_validation`".into(),
+            format!(
+                "translation models are chosen on held-out pairs, and there are none of `{direction}`; keep some apart with `data.parallel_validation`, or name a file of them under `data.parallel_dev`"
+            ),
         );
     }
 }

@@ -26,10 +26,18 @@ pub(super) fn problems(
         );
         return;
     }
-    if settings.data.parallel_validation == 0 {
+    let source = &settings.languages.source;
+    let unvalidated = directions.iter().find(|direction| {
+        let (first, second) = direction.pair();
+        let target = if first == source { second } else { first };
+        !settings.data.validates_pairs(target)
+    });
+    if let Some(direction) = unvalidated {
         add(
             "",
-            "translators are chosen on held-out pairs; keep some apart with `data.parallel_validation`".into(),
+            format!(
+                "translators are chosen on held-out pairs, and there are none of `{direction}`; keep some apart with `data.parallel_validation`, or name a file of them under `data.parallel_dev`"
+            ),
         );
     }
     let base = study
