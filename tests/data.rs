@@ -713,7 +713,8 @@ fn pairs_of_a_dev_set_all_validate_and_no_training_pair_has_a_sentence_of_theirs
     let facts = facts.unwrap();
     assert_eq!(facts["train_pairs_with_a_validation_sentence_left_out"], 2);
     assert_eq!(facts["validation_pairs"], 2);
-    assert_eq!(facts["sources"].as_array().unwrap().len(), 4);
+    assert_eq!(facts["sources"].as_array().unwrap().len(), 2);
+    assert_eq!(facts["validation_sources"].as_array().unwrap().len(), 2);
 
     settings.input = None;
     place

@@ -156,8 +156,13 @@ pub struct Pretraining {
     pub fingerprint: Fingerprint,
 }
 
+/// Files that a data job reads.
 #[derive(Debug, Clone)]
 pub struct Source {
+    pub job: Fingerprint,
+    /// The fact of the job's record that lists them.
+    pub fact: &'static str,
+    /// The job's label, or what else is read there.
     pub name: String,
     pub files: BTreeMap<String, DataFile>,
     pub revision: Option<String>,

@@ -479,26 +479,19 @@ fn manifest(
     if !truncated.is_empty() {
         data_facts.insert("sentences cut to the model".to_owned(), truncated.into());
     }
-    let sources = plan
-        .sources
-        .iter()
-        .map(|source| {
-            let files = source_files(source, &data_facts);
-            Source {
-                name: source.name.clone(),
-                files,
-                revision: source.revision.clone(),
-                licence: source
-                    .licence
-                    .clone()
-                    .unwrap_or_else(|| "not stated".into()),
-                citation: source
-                    .citation
-                    .clone()
-                    .unwrap_or_else(|| "not stated".into()),
-            }
-        })
-        .collect();
+    let mut sources = Vec::new();
+    for source in &plan.sources {
+        let read = store.find(&source.job)?;
+        let recorded = read.map(|artifact| artifact.record.facts[source.fact].clone());
+        let stated = |said: &Option<String>| said.clone().unwrap_or_else(|| "not stated".into());
+        sources.push(Source {
+            name: source.name.clone(),
+            files: source_files(source, recorded.as_ref().and_then(Value::as_array)),
+            revision: source.revision.clone(),
+            licence: stated(&source.licence),
+            citation: stated(&source.citation),
+        });
+    }
     let names = first
         .languages
         .evaluated()
@@ -646,10 +639,10 @@ fn truncated_examples(plan: &Plan, store: &Store) -> Result<Map<String, Value>> 
 
 /// The files of a source with their hashes. A job records SHA-256 in the order in which it read its files: `file:0`,
 /// `file:1`, or all of `first:` and then all of `second:`. Files of the hub are known from what the job recorded alone.
-fn source_files(source: &plan::Source, facts: &Map<String, Value>) -> BTreeMap<String, FileHash> {
-    let recorded = facts
-        .get(&source.name)
-        .and_then(|facts| facts["sources"].as_array());
+fn source_files(
+    source: &plan::Source,
+    recorded: Option<&Vec<Value>>,
+) -> BTreeMap<String, FileHash> {
     let recorded = recorded.map_or(&[][..], Vec::as_slice);
     let mut local: Vec<(&str, u64, &DataFile)> = Vec::new();
     for (name, file) in &source.files {
@@ -669,11 +662,8 @@ fn source_files(source: &plan::Source, facts: &Map<String, Value>) -> BTreeMap<S
             .map(|record| (name(record), hash(record)))
             .collect();
     }
+    let names = short_names(local.iter().map(|(_, _, file)| file.path.as_path()));
     let hash = |(index, (_, _, file)): (usize, (&str, u64, &DataFile))| {
-        let name = file
-            .path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned());
         let sha256 = recorded
             .get(index)
             .and_then(|record| record["sha256"].as_str());
@@ -682,9 +672,24 @@ fn source_files(source: &plan::Source, facts: &Map<String, Value>) -> BTreeMap<S
             blake3: file.fingerprint.as_str().to_owned(),
             sha256: sha256.map(str::to_owned),
         };
-        (name.unwrap_or_default(), hash)
+        (names[index].clone(), hash)
     };
     local.into_iter().enumerate().map(hash).collect()
+}
+
+/// The last parts of paths, as many as tell them apart: no folder of this machine that is not needed.
+fn short_names<'p>(paths: impl Iterator<Item = &'p Path> + Clone) -> Vec<String> {
+    let last = |path: &Path, count: usize| {
+        let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
+        parts[parts.len().saturating_sub(count)..].join("/")
+    };
+    let distinct = |count: usize| {
+        let names: BTreeSet<String> = paths.clone().map(|path| last(path, count)).collect();
+        names.len() == paths.clone().count()
+    };
+    let deepest = paths.clone().map(|path| path.iter().count()).max();
+    let count = (1..=deepest.unwrap_or(1)).find(|count| distinct(*count));
+    paths.map(|path| last(path, count.unwrap_or(1))).collect()
 }
 
 /// The commit of the folder that the study runs in, when it is a checkout.

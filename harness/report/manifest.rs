@@ -130,7 +130,7 @@ pub struct Seeds {
 #[serde(deny_unknown_fields)]
 pub struct Source {
     pub name: String,
-    /// Path as the study file names it -> hash of its bytes.
+    /// Last part of its path, or as many as tell it from the others -> hash of its bytes.
     pub files: BTreeMap<String, FileHash>,
     /// Commit of a hub repository.
     pub revision: Option<String>,

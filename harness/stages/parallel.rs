@@ -94,10 +94,13 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
             .with_context(here)?;
     }
     let of_input = gathered.keys.len();
+    let mut validation_sources = Vec::new();
     if let Some(validation) = &settings.validation {
+        let of_input = std::mem::take(&mut gathered.sources);
         gathered
             .read((validation, VALIDATION_FILES), settings, context)
             .with_context(here)?;
+        validation_sources = std::mem::replace(&mut gathered.sources, of_input);
     }
     let gathered = gathered.finish()?;
     let mut parts = match settings.used_for {
@@ -137,6 +140,9 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         }
         facts["train_pairs"] = trained.into();
         facts["train_pairs_with_a_validation_sentence_left_out"] = left_out.into();
+        if settings.validation.is_some() {
+            facts[VALIDATION_SOURCES] = json!(validation_sources);
+        }
         facts["validation_pairs"] = count(Part::Validation).into();
         facts["unused_pairs"] = count(Part::Unused).into();
     }
@@ -153,6 +159,8 @@ fn duplicates(keys: &[u128]) -> usize {
 
 /// The names that a job's files for validation begin with.
 pub const VALIDATION_FILES: &str = "validation_";
+/// The fact that lists them.
+pub const VALIDATION_SOURCES: &str = "validation_sources";
 
 fn layout(input: &ParallelInput) -> ParallelLayout {
     match input {

@@ -57,8 +57,20 @@ impl Role {
     }
 }
 
-/// Licence and citation of a source.
-type Terms<'s> = (&'s Option<String>, &'s Option<String>);
+/// Files of a source, and what the report says of them.
+struct Found {
+    /// The fact of the reading job's record that lists them.
+    fact: &'static str,
+    /// Unless it is the job's label.
+    name: Option<String>,
+    files: Files,
+    revision: Option<String>,
+    licence: Option<String>,
+    citation: Option<String>,
+}
+
+/// The fact under which records list most sources.
+const SOURCES: &str = "sources";
 
 /// "8000 shared": what tells the token files of two variants apart.
 fn vocabulary_name(settings: &Settings) -> String {
@@ -97,14 +109,25 @@ impl Builder<'_> {
         nothing()
     }
 
-    fn note_source(&mut self, name: &str, files: &Files, revision: Option<String>, terms: Terms) {
-        if !self.plan.sources.iter().any(|source| source.name == name) {
+    /// Notes the files that a job reads, for the report.
+    fn note_source(&mut self, job: &Fingerprint, all: impl IntoIterator<Item = Found>) {
+        let Some(reader) = self.plan.job(job) else {
+            return;
+        };
+        let label = reader.label.clone();
+        for found in all {
+            let same = |source: &Source| source.job == *job && source.fact == found.fact;
+            if self.plan.sources.iter().any(same) {
+                continue;
+            }
             self.plan.sources.push(Source {
-                name: name.to_owned(),
-                files: files.clone(),
-                revision,
-                licence: terms.0.clone(),
-                citation: terms.1.clone(),
+                job: job.clone(),
+                fact: found.fact,
+                name: found.name.unwrap_or_else(|| label.clone()),
+                files: found.files,
+                revision: found.revision,
+                licence: found.licence,
+                citation: found.citation,
             });
         }
     }
@@ -136,7 +159,7 @@ impl Builder<'_> {
         }
         let name = format!("nli {} {language}", role.name());
         let mut inputs = Inputs::new();
-        let mut files = Files::new();
+        let (mut files, mut found) = (Files::new(), None);
         // Of a synthetic family, translations are exact: the same rows in the other language.
         let mut text_language = language.to_owned();
         let input = match self.synthesize(settings)? {
@@ -159,7 +182,7 @@ impl Builder<'_> {
                     }));
                 };
                 match source.files(language, self.root) {
-                    Ok(found) => files = self.hashed(found)?,
+                    Ok(paths) => files = self.hashed(paths)?,
                     Err(error) => {
                         let path = format!("{section}.{index}");
                         return Ok(self.miss(&path, format!("{name}: {error:#}")));
@@ -170,7 +193,14 @@ impl Builder<'_> {
                     NliInput::Hub { files, .. } => Some(files.revision.clone()),
                     _ => None,
                 };
-                self.note_source(&name, &files, revision, (&source.licence, &source.citation));
+                found = Some(Found {
+                    fact: SOURCES,
+                    name: None,
+                    files: files.clone(),
+                    revision,
+                    licence: source.licence.clone(),
+                    citation: source.citation.clone(),
+                });
                 input
             }
         };
@@ -186,7 +216,9 @@ impl Builder<'_> {
             },
             seed: settings.seeds.data,
         };
-        self.add_data((nli::NAME, nli::VERSION), &stage, (inputs, files), name)
+        let job = self.add_data((nli::NAME, nli::VERSION), &stage, (inputs, files), name)?;
+        self.note_source(&job, found);
+        Ok(job)
     }
 
     /// Of a training set the evaluation sets of its language, whose pairs must not be among it.
@@ -253,7 +285,7 @@ impl Builder<'_> {
     ) -> Result<Fingerprint> {
         let name = format!("monolingual {language}");
         let mut inputs = self.evaluation_sets(settings, &[language])?;
-        let mut files = Files::new();
+        let (mut files, mut found) = (Files::new(), None);
         let mut limit = settings.data.monolingual_limit;
         let input = match self.synthesize(settings)? {
             Some(job) => {
@@ -285,7 +317,14 @@ impl Builder<'_> {
                     TextInput::Hub { files, .. } => Some(files.revision.clone()),
                     _ => None,
                 };
-                self.note_source(&name, &files, revision, (&source.licence, &source.citation));
+                found = Some(Found {
+                    fact: SOURCES,
+                    name: None,
+                    files: files.clone(),
+                    revision,
+                    licence: source.licence.clone(),
+                    citation: source.citation.clone(),
+                });
                 input
             }
         };
@@ -297,12 +336,10 @@ impl Builder<'_> {
             validation_sentences: settings.data.monolingual_validation,
             seed: settings.seeds.data,
         };
-        self.add_data(
-            (monolingual::NAME, monolingual::VERSION),
-            &stage,
-            (inputs, files),
-            name,
-        )
+        let identity = (monolingual::NAME, monolingual::VERSION);
+        let job = self.add_data(identity, &stage, (inputs, files), name)?;
+        self.note_source(&job, found);
+        Ok(job)
     }
 
     /// Words of the source language beside those of another: a dictionary, or pairs that people have rated.
@@ -318,7 +355,8 @@ impl Builder<'_> {
             false => ("dictionaries", &settings.data.dictionaries),
         };
         let name = format!("{section} {source_language}-{language}").replace('_', " ");
-        let (mut inputs, mut files, mut limit) = (Inputs::new(), Files::new(), None);
+        let (mut inputs, mut files) = (Inputs::new(), Files::new());
+        let (mut limit, mut found) = (None, None);
         let family = match rated {
             // Nobody has rated generated words.
             true => None,
@@ -350,7 +388,14 @@ impl Builder<'_> {
                     WordInput::Hub { files } => Some(files.revision.clone()),
                     _ => None,
                 };
-                self.note_source(&name, &files, revision, (&source.licence, &source.citation));
+                found = Some(Found {
+                    fact: SOURCES,
+                    name: None,
+                    files: files.clone(),
+                    revision,
+                    licence: source.licence.clone(),
+                    citation: source.citation.clone(),
+                });
                 input
             }
         };
@@ -364,7 +409,9 @@ impl Builder<'_> {
             seed: settings.seeds.data,
         };
         let identity = (word_pairs::NAME, word_pairs::VERSION);
-        self.add_data(identity, &stage, (inputs, files), name)
+        let job = self.add_data(identity, &stage, (inputs, files), name)?;
+        self.note_source(&job, found);
+        Ok(job)
     }
 
     /// Sentence pairs of two languages in alphabetical order, to validate with and, where there are any, to train with.
@@ -391,23 +438,29 @@ impl Builder<'_> {
         let data = &settings.data;
         let section = ("parallel", data.parallel.as_slice());
         let mut files = Files::new();
-        let mut input = None;
+        let (mut input, mut validation) = (None, None);
+        let mut sources = Vec::new();
         if trained || covers(&data.parallel) || !covers(&data.parallel_dev) {
             let Some(found) = self.pairs(settings, pair, section, &mut inputs)? else {
                 return Ok(nothing());
             };
-            files.extend(found.1);
+            files.extend(found.1.iter().flat_map(|found| found.files.clone()));
             input = Some(found.0);
+            sources.extend(found.1);
         }
-        let mut validation = None;
         if covers(&data.parallel_dev) {
             let section = ("parallel_dev", data.parallel_dev.as_slice());
             let Some(found) = self.pairs(settings, pair, section, &mut inputs)? else {
                 return Ok(nothing());
             };
-            let renamed = found.1.into_iter();
-            files.extend(renamed.map(|(name, file)| (format!("{VALIDATION_FILES}{name}"), file)));
+            let read = found.1.iter().flat_map(|found| found.files.clone());
+            files.extend(read.map(|(name, file)| (format!("{VALIDATION_FILES}{name}"), file)));
             validation = Some(found.0);
+            sources.extend(found.1.map(|found| Found {
+                fact: parallel::VALIDATION_SOURCES,
+                name: Some(format!("parallel dev {}-{}", pair.0, pair.1)),
+                ..found
+            }));
         }
         let stage = parallel::Settings {
             first: pair.0.to_owned(),
@@ -425,7 +478,9 @@ impl Builder<'_> {
         };
         let identity = (parallel::NAME, stage.used_for.version());
         let name = format!("parallel {}-{}", pair.0, pair.1);
-        self.add_data(identity, &stage, (inputs, files), name)
+        let job = self.add_data(identity, &stage, (inputs, files), name)?;
+        self.note_source(&job, sources);
+        Ok(job)
     }
 
     /// Sentence pairs of two languages in alphabetical order, to test with.
@@ -436,9 +491,10 @@ impl Builder<'_> {
     ) -> Result<Fingerprint> {
         let mut inputs = Inputs::new();
         let section = ("parallel_test", settings.data.parallel_test.as_slice());
-        let Some((input, files)) = self.pairs(settings, pair, section, &mut inputs)? else {
+        let Some((input, found)) = self.pairs(settings, pair, section, &mut inputs)? else {
             return Ok(nothing());
         };
+        let files = found.as_ref().map(|found| found.files.clone());
         let stage = parallel::Settings {
             first: pair.0.to_owned(),
             second: pair.1.to_owned(),
@@ -452,7 +508,10 @@ impl Builder<'_> {
         };
         let identity = (parallel::NAME, stage.used_for.version());
         let name = format!("parallel test {}-{}", pair.0, pair.1);
-        self.add_data(identity, &stage, (inputs, files), name)
+        let prepared = (inputs, files.unwrap_or_default());
+        let job = self.add_data(identity, &stage, prepared, name)?;
+        self.note_source(&job, found);
+        Ok(job)
     }
 
     /// Where a section has the sentence pairs of two languages; `None` after noting that they are missing.
@@ -462,10 +521,10 @@ impl Builder<'_> {
         pair: (&str, &str),
         (section, sources): (&str, &[ParallelSource]),
         inputs: &mut Inputs,
-    ) -> Result<Option<(ParallelInput, Files)>> {
+    ) -> Result<Option<(ParallelInput, Option<Found>)>> {
         if let Some(job) = self.synthesize(settings)? {
             inputs.insert("synthesize".into(), job);
-            return Ok(Some((ParallelInput::Synthetic, Files::new())));
+            return Ok(Some((ParallelInput::Synthetic, None)));
         }
         let (first, second) = pair;
         let source_language = settings.languages.source.as_str();
@@ -474,7 +533,6 @@ impl Builder<'_> {
             "parallel_test" => format!("{first}-{second}: sentence pairs to test translation"),
             _ => format!("{first}-{second}: sentence pairs"),
         };
-        let name = format!("{section} {first}-{second}").replace('_', " ");
         let section = format!("data.{section}");
         let Some((index, source)) = self::first(sources, |source| source.covers(target)) else {
             self.miss(&section, format!("{what}; name them under {section}"));
@@ -492,8 +550,15 @@ impl Builder<'_> {
             ParallelInput::Hub { files, .. } => files.first().map(|files| files.revision.clone()),
             _ => None,
         };
-        self.note_source(&name, &files, revision, (&source.licence, &source.citation));
-        Ok(Some((input, files)))
+        let found = Found {
+            fact: SOURCES,
+            name: None,
+            files,
+            revision,
+            licence: source.licence.clone(),
+            citation: source.citation.clone(),
+        };
+        Ok(Some((input, Some(found))))
     }
 
     pub(super) fn tokenizer(&mut self, settings: &Settings) -> Result<Fingerprint> {

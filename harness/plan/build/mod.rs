@@ -90,6 +90,7 @@ impl Builder<'_> {
             to_value(settings).with_context(|| format!("the settings of {label} are not JSON"))?;
         let fingerprint = Job::identify(stage, version, &settings, &inputs, &files)?;
         if self.known.insert(fingerprint.clone()) {
+            let label = self.unused(label);
             self.plan.jobs.push(Job {
                 stage: stage.to_owned(),
                 version,
@@ -119,18 +120,19 @@ impl Builder<'_> {
         (inputs, files): (Inputs, Files),
         name: String,
     ) -> Result<Fingerprint> {
-        let job = self.add(
-            stage,
-            settings,
-            inputs,
-            files,
-            name.clone(),
-            Estimate::default(),
-        )?;
-        self.plan
-            .data_jobs
-            .entry(name)
-            .or_insert_with(|| job.clone());
+        let job = self.add(stage, settings, inputs, files, name, Estimate::default())?;
+        if let Some(added) = self.plan.job(&job) {
+            let label = added.label.clone();
+            self.plan.data_jobs.insert(label, job.clone());
+        }
         Ok(job)
+    }
+
+    /// A job's label that no other job has: variants may prepare the same thing from other data.
+    fn unused(&self, label: String) -> String {
+        let taken = |label: &str| self.plan.jobs.iter().any(|job| job.label == label);
+        let numbered = (2..).map(|number| format!("{label} ({number})"));
+        let mut labels = std::iter::once(label.clone()).chain(numbered);
+        labels.find(|label| !taken(label)).unwrap_or(label)
     }
 }
