@@ -14,7 +14,7 @@ use xlt::store::Store;
 #[derive(Debug, Parser)]
 #[command(
     version,
-    after_help = "Start with: xlt run experiments/quickstart.yaml\n\nExit codes: 0 done, 1 a job failed, 2 wrong use, 3 stale results, 4 a gate contradicted, 130 interrupted."
+    after_help = "Start with: xlt run experiments/quickstart.yaml\n\nExit codes: 0 done, 1 a job failed, 2 cannot be done as asked, 3 stale results, 4 a gate contradicted, 130 interrupted."
 )]
 struct Arguments {
     #[command(subcommand)]

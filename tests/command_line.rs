@@ -296,7 +296,15 @@ fn resolved_settings_name_the_line_they_came_from() {
 #[test]
 fn wrong_use_is_told_with_the_remedy() {
     let place = Place::new(TINY);
+    let huge = TINY
+        .replace("layers: 1", "layers: 1024")
+        .replace("hidden: 16", "hidden: 65536");
+    fs::write(place.path().join("huge.yaml"), huge).unwrap();
     for (arguments, told) in [
+        (
+            vec!["run", "huge.yaml"],
+            "of memory; choose a smaller model",
+        ),
         (vec!["run", "absent.yaml"], "quickstart.yaml"),
         (
             vec!["run", "tiny.yaml", "--profile", "big"],

@@ -125,7 +125,7 @@ fn papers_rows_stand_beside_ours_with_intervals_and_dashes() {
         "| *XLM (MLM)* | – | *83.2* | *76.5* | *66.4* | *75.4* |",
         "| *same languages*† | – | *80.0* | *70.0* | *60.0* | *70.2* |",
         "Run at small scale.",
-        "± is half of the 95 % interval over other seeds and other test items; 600 test items per language.",
+        "± is half of the 95 % interval over other seeds and other test items; 600 test examples per language.",
         "† From memory, not verified in a source.",
     ] {
         assert!(

@@ -288,7 +288,8 @@ impl Printer<'_> {
     }
 }
 
-fn bytes(bytes: u64) -> String {
+/// "310 MB", "4.2 GB".
+pub(super) fn bytes(bytes: u64) -> String {
     if bytes < 1 << 30 {
         format!("{} MB", bytes.div_ceil(1_000_000))
     } else {

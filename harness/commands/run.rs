@@ -8,14 +8,19 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde_json::json;
+use sysinfo::System;
 
+use super::plan::bytes;
 use super::report::rendered;
 use super::{DONE, FAILED, INTERRUPTED, StudyArguments, command_line, exit};
 use crate::execution::{self, Options, progress};
 use crate::kernels::DeviceChoice;
+use crate::plan::Plan;
 use crate::report;
 use crate::report::collect::collect;
+use crate::spec::Study;
 use crate::stages;
+use crate::store::Store;
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Arguments {
@@ -82,6 +87,9 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
     let study = arguments.study.read()?;
     let plan = arguments.study.plan(&study)?;
     let store = arguments.study.open_store()?;
+    if !device.may_be_a_card() {
+        ensure_memory(&plan, &store)?;
+    }
     let stop = execution::stop_on_interrupt()?;
     let reporter = progress::stderr();
     let options = Options {
@@ -168,9 +176,9 @@ pub fn run(arguments: &Arguments, output: &mut dyn Write) -> Result<ExitCode> {
 
 /// The results, with the manifest that lies there when it is of the same jobs: what a run cost is told by the run that did it.
 fn refreshed(
-    study: &crate::spec::Study,
-    plan: &crate::plan::Plan,
-    store: &crate::store::Store,
+    study: &Study,
+    plan: &Plan,
+    store: &Store,
     threads: usize,
     folder: &Path,
 ) -> Result<report::results::Results> {
@@ -187,4 +195,31 @@ fn refreshed(
         }
         _ => Ok(fresh),
     }
+}
+
+/// # Errors
+/// A job that would take more memory than this machine has: the system would end the program, and with it the jobs beside it.
+fn ensure_memory(plan: &Plan, store: &Store) -> Result<()> {
+    let mut system = System::new();
+    system.refresh_memory();
+    let mut memory = system.total_memory();
+    if let Some(limits) = system
+        .cgroup_limits()
+        .filter(|limits| limits.total_memory > 0)
+    {
+        memory = memory.min(limits.total_memory);
+    }
+    // Zero where the system does not tell.
+    for job in plan.jobs.iter().filter(|_| memory > 0) {
+        let needed = job.estimate.peak_memory_bytes;
+        if needed > memory && store.find(&job.fingerprint)?.is_none() {
+            bail!(
+                "{} takes about {}, and this machine has {} of memory; choose a smaller model or fewer tokens per batch, or run it elsewhere",
+                job.label,
+                bytes(needed),
+                bytes(memory)
+            );
+        }
+    }
+    Ok(())
 }

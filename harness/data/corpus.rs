@@ -389,11 +389,6 @@ impl ParallelCorpus {
         self.first.sentence(index, first);
         self.second.sentence(index, second);
     }
-
-    /// Number of tokens of pair `index`, both sides together.
-    pub fn pair_length(&self, index: usize) -> usize {
-        self.first.sentence_length(index) + self.second.sentence_length(index)
-    }
 }
 
 /// Name of one side's files.

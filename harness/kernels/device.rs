@@ -51,6 +51,15 @@ impl FromStr for DeviceChoice {
 }
 
 impl DeviceChoice {
+    /// Whether it opens a card, or may open one.
+    pub fn may_be_a_card(&self) -> bool {
+        match self {
+            DeviceChoice::Cpu => false,
+            DeviceChoice::Cuda(_) => true,
+            DeviceChoice::Auto => Card::driver_is_there(),
+        }
+    }
+
     /// The device with this many threads; errs, with what to do, where the card asked for cannot be used.
     pub fn open(&self, threads: usize) -> Result<Device> {
         self.open_in_turn(threads, 0)

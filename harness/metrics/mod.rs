@@ -22,7 +22,8 @@ use serde::{Deserialize, Serialize};
 pub use confusion::{CLASS_NAMES, CLASSES, Confusion};
 pub use measurement::{Measurement, Moments, ranked};
 pub use task::{
-    Items, LANGUAGE_MODELLING_TASK, TRANSLATION_TASK, WORD_SIMILARITY_TASK, WORD_TRANSLATION_TASK,
+    Items, LANGUAGE_MODELLING_TASK, TRANSLATION_TASK, Task, WORD_SIMILARITY_TASK,
+    WORD_TRANSLATION_TASK,
 };
 pub use translation::TranslationCounts;
 
@@ -126,13 +127,7 @@ impl Metric {
 
     /// The metrics of what a task gives, the usual one first.
     pub fn fitting(task: &str) -> &'static [Self] {
-        match task {
-            TRANSLATION_TASK => &Self::OF_TRANSLATIONS,
-            LANGUAGE_MODELLING_TASK => &[Self::Perplexity],
-            WORD_TRANSLATION_TASK => &[Self::Cosine, Self::Distance, Self::CosineOfOthers],
-            WORD_SIMILARITY_TASK => &[Self::Pearson, Self::Spearman],
-            _ => &Self::OF_CLASSES,
-        }
+        Task::of(task).metrics()
     }
 
     /// The least and the greatest value that there can be.
@@ -140,7 +135,10 @@ impl Metric {
         match self {
             Self::Perplexity | Self::Distance => (0.0, f64::INFINITY),
             Self::Cosine | Self::CosineOfOthers | Self::Pearson | Self::Spearman => (-1.0, 1.0),
-            _ => (0.0, 100.0),
+            Self::Accuracy | Self::MacroPrecision | Self::MacroRecall | Self::MacroF1 => {
+                (0.0, 100.0)
+            }
+            Self::Bleu | Self::Chrf => (0.0, 100.0),
         }
     }
 
@@ -159,7 +157,12 @@ impl Metric {
             | Self::Pearson
             | Self::Spearman => 3,
             Self::Perplexity => 2,
-            _ => 1,
+            Self::Accuracy
+            | Self::MacroPrecision
+            | Self::MacroRecall
+            | Self::MacroF1
+            | Self::Bleu
+            | Self::Chrf => 1,
         }
     }
 
@@ -188,7 +191,35 @@ impl Metric {
             Self::MacroPrecision => macro_precision::percent(confusion),
             Self::MacroRecall => macro_recall::percent(confusion),
             Self::MacroF1 => macro_f1::percent(confusion),
-            _ => 0.0,
+            Self::Bleu
+            | Self::Chrf
+            | Self::Perplexity
+            | Self::Cosine
+            | Self::Distance
+            | Self::CosineOfOthers
+            | Self::Pearson
+            | Self::Spearman => 0.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_listed_and_is_one_of_a_task() {
+        let schema = serde_json::to_value(schemars::schema_for!(Metric)).unwrap();
+        let cases = schema["oneOf"].as_array().unwrap();
+        assert_eq!(cases.len(), Metric::ALL.len());
+        for case in cases {
+            let name = case["const"].as_str().unwrap();
+            let metric = Metric::from_name(name).unwrap();
+            let mut tasks = Task::ALL.into_iter();
+            assert!(tasks.any(|task| task.metrics().contains(&metric)), "{name}");
+        }
+        for task in Task::ALL {
+            assert_eq!(Task::from_name(task.name()), Some(task));
         }
     }
 }

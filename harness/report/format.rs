@@ -8,6 +8,31 @@ use crate::spec::{LAST_UPDATE, VALIDATION_BLEU};
 /// What stands where there is nothing: an en dash.
 pub const DASH: &str = "–";
 
+/// A regime's name as prose has it.
+pub fn regime(name: &str) -> String {
+    match name {
+        "zero_shot" => "zero-shot".to_owned(),
+        "translate_train" => "translate-train".to_owned(),
+        "translate_train_all" => "translate-train-all".to_owned(),
+        "translate_test" => "translate-test".to_owned(),
+        "input_embeddings" => "input embeddings".to_owned(),
+        "greedy" => "greedy search".to_owned(),
+        other => match other.strip_prefix("beam_") {
+            Some(beam) => format!("beam of {beam}"),
+            None => other.to_owned(),
+        },
+    }
+}
+
+/// With the first letter in upper case.
+pub fn capital(name: &str) -> String {
+    let mut letters = name.chars();
+    match letters.next() {
+        Some(first) => first.to_uppercase().chain(letters).collect(),
+        None => String::new(),
+    }
+}
+
 /// The mean with the decimals of its metric, rounded half up from whole numbers where it comes from counts.
 pub fn mean(estimate: &Estimate) -> String {
     match estimate.counts {

@@ -5,11 +5,11 @@
 
 use super::claims::{Judgement, Verdict};
 use super::manifest::{Manifest, Scale};
-use super::plots::{Drawing, regime_name, task_name, thousands};
+use super::plots::{Drawing, thousands};
 use super::summary::{Query, Summary};
 use super::tables::{Layout, Origin};
 use super::{ReportInput, claims, format};
-use crate::metrics::Metric;
+use crate::metrics::{Metric, Task};
 use anyhow::{Context, Result};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use serde_json::{Value, json};
@@ -282,11 +282,8 @@ fn run(manifest: &Manifest, input: &ReportInput) -> Vec<Value> {
     }
     facts.push(fact("seed of the data", manifest.seeds.data.to_string()));
     for evaluation in &manifest.evaluations {
-        let regime = match input.labels.get(&evaluation.regime) {
-            Some(label) => label.clone(),
-            None => regime_name(&evaluation.regime),
-        };
-        let name = format!("{}, {regime}", task_name(&evaluation.task));
+        let task = Task::of(&evaluation.task).prose();
+        let name = format!("{task}, {}", input.label(&evaluation.regime));
         facts.push(fact(&name, evaluation.languages.join(", ")));
     }
     let rules: Vec<String> = manifest

@@ -39,7 +39,7 @@ pub struct Manifest {
     pub provenance: Provenance,
     /// Every fine-tuning configuration tried, chosen or not.
     pub configurations: Vec<Configuration>,
-    /// Runs that did not end well, and cells without predictions. Collapsed cells are found from the predictions as well.
+    /// Runs that did not end well, and cells without predictions. Collapsed cells are found from the predictions.
     pub statuses: Vec<RunStatus>,
     /// Baselines that read the test set's text alone.
     pub baselines: Vec<Baseline>,
@@ -202,8 +202,6 @@ pub struct RunStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StatusKind {
-    /// At chance, or nearly always the same class.
-    Collapsed,
     /// Training met a number that is not finite.
     Diverged,
     /// Not run yet, or its job failed.
@@ -213,7 +211,6 @@ pub enum StatusKind {
 impl StatusKind {
     pub fn name(self) -> &'static str {
         match self {
-            Self::Collapsed => "collapsed",
             Self::Diverged => "diverged",
             Self::Missing => "missing",
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use polars::prelude::{Column, DataFrame, Float64Chunked, PolarsResult, UInt32Chunked};
 
-use crate::metrics::{Items, LANGUAGE_MODELLING_TASK, Measurement, WORD_TRANSLATION_TASK};
+use crate::metrics::{Measurement, Task};
 use crate::report::results::{cell_columns, read_cells, read_table};
 use crate::report::scores::Cell;
 
@@ -84,9 +84,6 @@ fn from_frame(frame: &DataFrame) -> Result<Vec<CellMeasurements>> {
     let clusters: &UInt32Chunked = frame.column("cluster")?.u32()?;
     let mut measurements: Vec<CellMeasurements> = Vec::new();
     for (cell, rows) in read_cells(frame)? {
-        if Items::of(&cell.task) != Items::Measurements {
-            bail!("nothing is measured in the task `{}`", cell.task);
-        }
         let mut items = Vec::with_capacity(rows.len());
         for row in rows {
             let number = |column: usize| {
@@ -95,20 +92,23 @@ fn from_frame(frame: &DataFrame) -> Result<Vec<CellMeasurements>> {
             };
             let cluster = clusters.get(row);
             let cluster = cluster.with_context(|| format!("row {row} has no `cluster`"))?;
-            let item = match cell.task.as_str() {
-                LANGUAGE_MODELLING_TASK => Measurement::Text {
+            let item = match Task::of(&cell.task) {
+                Task::LanguageModelling => Measurement::Text {
                     loss: number(0)?,
                     units: number(1)? as u64,
                 },
-                WORD_TRANSLATION_TASK => Measurement::Pair {
+                Task::WordTranslation => Measurement::Pair {
                     cosine: number(2)?,
                     distance: number(3)?,
                     cosine_of_others: number(4)?,
                 },
-                _ => Measurement::Rated {
+                Task::WordSimilarity => Measurement::Rated {
                     cosine: number(2)?,
                     rating: number(5)?,
                 },
+                Task::Xnli | Task::XnliMixed | Task::Translation => {
+                    bail!("nothing is measured in the task `{}`", cell.task)
+                }
             };
             items.push((cluster, item));
         }

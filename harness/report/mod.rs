@@ -48,6 +48,14 @@ pub struct ReportInput<'a> {
     pub profile_is_paper: bool,
 }
 
+impl ReportInput<'_> {
+    /// How a variant or a regime is written out.
+    pub fn label(&self, name: &str) -> String {
+        let label = self.labels.get(name).cloned();
+        label.unwrap_or_else(|| format::regime(name))
+    }
+}
+
 /// Generated files: the path of each below the results folder (`/` between parts; the notebook's leads out of it with
 /// `../`) and its bytes.
 pub type Files = BTreeMap<String, Vec<u8>>;

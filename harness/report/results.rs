@@ -12,7 +12,7 @@ use polars::prelude::{
     UInt8Chunked, UInt32Chunked, UInt64Chunked,
 };
 
-use crate::metrics::CLASSES;
+use crate::metrics::{CLASSES, Task};
 use crate::report::manifest::Manifest;
 use crate::report::measurements::{self, CellMeasurements, MEASUREMENTS};
 use crate::report::scores::{
@@ -377,11 +377,16 @@ pub(super) fn read_cells(frame: &DataFrame) -> Result<Vec<(Cell, Range<usize>)>>
             continue;
         }
         let own = |column: &StringChunked| column.get(row).map(str::to_owned).with_context(empty);
+        let named = own(task)?;
+        ensure!(
+            Task::from_name(&named).is_some(),
+            "row {row} is of the task `{named}`, which is not known"
+        );
         let cell = Cell {
             variant: own(variant)?,
             pretrain_seed: pretrain_seed.get(row).with_context(empty)?,
             finetune_seed: finetune_seed.get(row).with_context(empty)?,
-            task: own(task)?,
+            task: named,
             regime: own(regime)?,
             language: own(language)?,
             selection: own(selection)?,

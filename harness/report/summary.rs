@@ -33,16 +33,6 @@ pub enum IntervalKind {
     SeedsAndItems,
 }
 
-impl IntervalKind {
-    /// For captions: `95 % interval over items`.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Items => "items",
-            Self::SeedsAndItems => "seeds and items",
-        }
-    }
-}
-
 /// A mean, or a difference of means, in the metric's unit, with its 95 % interval.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Estimate {

@@ -2,8 +2,8 @@
 //! per task.
 
 use super::canvas::Canvas;
-use super::{Material, dot, dots, task_name};
-use crate::metrics::{CHANCE, Items};
+use super::{Material, dot, dots};
+use crate::metrics::{CHANCE, Items, Task};
 use crate::spec::claims::MEAN;
 use anyhow::Result;
 
@@ -37,7 +37,7 @@ pub(super) fn draw(material: &Material) -> Result<Option<Canvas>> {
             rows.push(row);
         }
         panels.push(dots::Panel {
-            title: task_name(&evaluation.task),
+            title: Task::of(&evaluation.task).prose().to_owned(),
             groups: material.groups(
                 &evaluation.languages,
                 mean.map(|_| format!("of {}", evaluation.languages.len())),

@@ -3,8 +3,8 @@
 
 use super::canvas::{Anchor, Canvas, Colour};
 use super::frame::{self, WIDTH, bold, lettering};
-use super::translation::search_name;
 use super::{Material, text};
+use crate::report::format;
 use crate::report::summary::Estimate;
 use crate::spec::TRANSLATION_TASK;
 use crate::spec::claims::MEAN;
@@ -77,7 +77,7 @@ pub(super) fn draw(material: &Material) -> Result<Option<Canvas>> {
         "Study {}, profile {}. Rows: what the encoder starts from; columns: what the decoder starts from. {}, {signature}. Below each figure: half of its 95 % interval. Darker is higher, from 0 to {high:.0}. {} {}",
         manifest.study,
         manifest.profile,
-        capital(&search_name(&evaluation.regime)),
+        format::capital(&format::regime(&evaluation.regime)),
         material.selection_sentence(TRANSLATION_TASK),
         material.scale_sentence().unwrap_or_default()
     );
@@ -179,14 +179,6 @@ fn place(known: &mut Vec<String>, name: String) -> usize {
             known.push(name);
             known.len() - 1
         }
-    }
-}
-
-fn capital(name: &str) -> String {
-    let mut letters = name.chars();
-    match letters.next() {
-        Some(first) => first.to_uppercase().chain(letters).collect(),
-        None => String::new(),
     }
 }
 

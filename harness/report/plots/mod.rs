@@ -17,13 +17,11 @@ mod word_embeddings;
 
 pub use frame::thousands;
 
-use crate::metrics::{
-    LANGUAGE_MODELLING_TASK, Metric, WORD_SIMILARITY_TASK, WORD_TRANSLATION_TASK,
-};
+use crate::metrics::{Items, Metric, Task};
 use crate::report::ReportInput;
 use crate::report::manifest::Scale;
 use crate::report::summary::{Estimate, IntervalKind, Query, Summary};
-use crate::spec::{LAST_UPDATE, TRANSLATION_TASK, VALIDATION_BLEU};
+use crate::spec::{LAST_UPDATE, VALIDATION_BLEU};
 use anyhow::{Context, Result};
 use canvas::Canvas;
 use rayon::prelude::*;
@@ -121,10 +119,7 @@ pub fn files(drawings: Vec<Drawing>) -> BTreeMap<String, Vec<u8>> {
 impl Material<'_> {
     /// How a regime or another name of the study is written out.
     pub fn label(&self, name: &str) -> String {
-        match self.input.labels.get(name) {
-            Some(label) => label.clone(),
-            None => regime_name(name),
-        }
+        self.input.label(name)
     }
 
     fn variant_labels(&self) -> Vec<String> {
@@ -213,16 +208,12 @@ impl Material<'_> {
         let plural = if asked == 1 { "seed" } else { "seeds" };
         let items = span(&mut estimates.iter().map(|estimate| estimate.items));
         let kinds = [IntervalKind::Items, IntervalKind::SeedsAndItems];
-        let (items_are, per) = match task {
-            TRANSLATION_TASK => ("test sentences", "test sentences per direction"),
-            LANGUAGE_MODELLING_TASK => ("held-out sentences", "held-out sentences per language"),
-            WORD_TRANSLATION_TASK | WORD_SIMILARITY_TASK => {
-                ("pairs of words", "pairs of words per language")
-            }
-            _ => (
-                "test items (clustered by premise)",
-                "test examples per language",
-            ),
+        let kind = Task::of(task);
+        let (counted, cell) = kind.counted();
+        let per = format!("{counted} per {cell}");
+        let items_are = match kind.items() {
+            Items::Classes => "test items (clustered by premise)",
+            Items::Translations | Items::Measurements => counted,
         };
         let shown: Vec<String> = kinds
             .iter()
@@ -275,34 +266,6 @@ impl Material<'_> {
             }
             .to_string(),
         )
-    }
-}
-
-/// A regime's name as prose has it.
-pub fn regime_name(regime: &str) -> String {
-    match regime {
-        "zero_shot" => "zero-shot".to_string(),
-        "translate_train" => "translate-train".to_string(),
-        "translate_train_all" => "translate-train-all".to_string(),
-        "translate_test" => "translate-test".to_string(),
-        "input_embeddings" => "input embeddings".to_string(),
-        search if search == "greedy" || search.starts_with("beam_") => {
-            translation::search_name(search)
-        }
-        other => other.to_string(),
-    }
-}
-
-/// A task's name as prose has it.
-pub fn task_name(task: &str) -> String {
-    match task {
-        "xnli" => "XNLI".to_string(),
-        "xnli_mixed" => "XNLI with premise and hypothesis in two languages".to_string(),
-        TRANSLATION_TASK => "translation".to_string(),
-        LANGUAGE_MODELLING_TASK => "language modelling".to_string(),
-        WORD_TRANSLATION_TASK => "words and their translations".to_string(),
-        WORD_SIMILARITY_TASK => "word similarity".to_string(),
-        other => other.to_string(),
     }
 }
 

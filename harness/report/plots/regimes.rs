@@ -1,8 +1,8 @@
 //! The regimes side by side: zero-shot, translate-train and translate-test accuracy by language, one panel per variant.
 
 use super::canvas::Canvas;
-use super::{Material, dot, dots, task_name};
-use crate::metrics::{CHANCE, Items};
+use super::{Material, dot, dots};
+use crate::metrics::{CHANCE, Items, Task};
 use crate::report::manifest::Evaluation;
 use crate::spec::claims::MEAN;
 use anyhow::Result;
@@ -72,7 +72,7 @@ pub(super) fn draw(material: &Material) -> Result<Option<Canvas>> {
         ""
     };
     let figure = dots::Figure {
-        title: format!("Test accuracy by regime, {}", task_name(task)),
+        title: format!("Test accuracy by regime, {}", Task::of(task).prose()),
         subtitle: format!(
             "Study {}, profile {}. {means}{}",
             manifest.study,

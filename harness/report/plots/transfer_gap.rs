@@ -2,7 +2,8 @@
 //! transfer (the measure of Hu et al. 2020, "XTREME", section 5, there called the cross-lingual transfer gap).
 
 use super::canvas::Canvas;
-use super::{Material, dot, dots, task_name};
+use super::{Material, dot, dots};
+use crate::metrics::Task;
 use crate::spec::claims::TARGET_MEAN;
 use anyhow::Result;
 
@@ -43,7 +44,7 @@ pub(super) fn draw(material: &Material) -> Result<Option<Canvas>> {
             rows.push(row);
         }
         panels.push(dots::Panel {
-            title: task_name(&evaluation.task),
+            title: Task::of(&evaluation.task).prose().to_owned(),
             groups: material.groups(
                 &targets,
                 mean.map(|_| format!("of {} targets", targets.len())),

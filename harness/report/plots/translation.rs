@@ -2,6 +2,7 @@
 
 use super::canvas::Canvas;
 use super::{Material, dot, dots};
+use crate::report::format;
 use crate::spec::TRANSLATION_TASK;
 use crate::spec::claims::MEAN;
 use anyhow::Result;
@@ -32,7 +33,7 @@ pub(super) fn draw(material: &Material) -> Result<Option<Canvas>> {
             rows.push(row);
         }
         panels.push(dots::Panel {
-            title: search_name(&evaluation.regime),
+            title: format::regime(&evaluation.regime),
             groups: material.groups(
                 &evaluation.languages,
                 mean.map(|_| format!("of {}", evaluation.languages.len())),
@@ -68,12 +69,4 @@ pub(super) fn draw(material: &Material) -> Result<Option<Canvas>> {
         axes: dots::Axes::Percent,
     };
     dots::draw(&figure).map(Some)
-}
-
-/// A search as prose has it.
-pub(super) fn search_name(search: &str) -> String {
-    match search.strip_prefix("beam_") {
-        Some(beam) => format!("beam of {beam}"),
-        None => format!("{search} search"),
-    }
 }

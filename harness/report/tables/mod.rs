@@ -6,18 +6,15 @@ pub mod markdown;
 
 use std::collections::BTreeSet;
 
-use crate::metrics::{
-    LANGUAGE_MODELLING_TASK, Metric, WORD_SIMILARITY_TASK, WORD_TRANSLATION_TASK,
-};
+use crate::metrics::{Metric, Task};
 use crate::report::ReportInput;
 use crate::report::format;
 use crate::report::manifest::{Evaluation, Manifest};
-use crate::report::plots;
 use crate::report::summary::{Estimate, IntervalKind, Query, Summary};
 use crate::spec::anchors::Anchor;
 use crate::spec::claims::MEAN;
 use crate::spec::tables::{Table, TableColumns, TableRows};
-use crate::spec::{LAST_UPDATE, TRANSLATION_TASK, VALIDATION_BLEU};
+use crate::spec::{LAST_UPDATE, VALIDATION_BLEU};
 
 /// A table as every format prints it.
 #[derive(Debug, Clone, PartialEq)]
@@ -161,7 +158,7 @@ pub fn layout(table: &Table, input: &ReportInput, summary: &Summary) -> Layout {
             }
             Group {
                 regime: evaluation.regime.clone(),
-                title: regime_label(input, &evaluation.regime),
+                title: input.label(&evaluation.regime),
                 rows,
             }
         })
@@ -190,16 +187,6 @@ fn selection<'a>(table: &'a Table, manifest: &'a Manifest) -> &'a str {
         Some(select) => select,
         None => manifest.selection_of(&table.task),
     }
-}
-
-/// How tables and plots name a regime.
-pub fn regime_label(input: &ReportInput, regime: &str) -> String {
-    input.labels.get(regime).cloned().unwrap_or_else(|| {
-        match regime.starts_with("beam_") || regime == "greedy" {
-            true => plots::regime_name(regime),
-            false => regime.replace('_', "-"),
-        }
-    })
 }
 
 /// The languages of all evaluations, each once, in the order of the first that has it.
@@ -334,24 +321,16 @@ fn published_entry(row: &[&Anchor], column: &str, columns: &[String]) -> Option<
 
 fn caption(table: &Table, input: &ReportInput) -> String {
     let metric = table.metric().title();
-    let task = match table.task.as_str() {
-        "xnli" => "XNLI",
-        "xnli_mixed" => "XNLI, premise and hypothesis in different languages",
-        TRANSLATION_TASK => "Translation",
-        LANGUAGE_MODELLING_TASK => "Language modelling",
-        WORD_TRANSLATION_TASK => "Words and their translations",
-        WORD_SIMILARITY_TASK => "Word similarity",
-        other => other,
-    };
+    let task = format::capital(Task::of(&table.task).prose());
     let mut caption = match table.columns {
-        TableColumns::Metrics => task.to_owned(),
+        TableColumns::Metrics => task,
         _ => format!("{task}: test {metric}"),
     };
     if Metric::OF_CLASSES.contains(&table.metric()) {
         caption.push_str(" in percent");
     }
     if let Some(regime) = &table.regime {
-        caption.push_str(&format!(", {}", regime_label(input, regime)));
+        caption.push_str(&format!(", {}", input.label(regime)));
     }
     match table.columns {
         TableColumns::Languages | TableColumns::Metrics => {
@@ -393,17 +372,13 @@ fn notes(
             (true, true) => "other seeds and other test items (below three seeds: items only)",
             _ => "other test items, for these seeds",
         };
-        let what = match table.task.as_str() {
-            TRANSLATION_TASK => "test sentences per direction",
-            LANGUAGE_MODELLING_TASK => "held-out sentences per language",
-            WORD_TRANSLATION_TASK | WORD_SIMILARITY_TASK => "pairs of words per language",
-            _ => "test items per language",
-        };
+        let (counted, cell) = Task::of(&table.task).counted();
         notes.push(format!(
-            "± is half of the 95 % interval over {over}; {items} {what}."
+            "± is half of the 95 % interval over {over}; {items} {counted} per {cell}."
         ));
     }
-    if let (TRANSLATION_TASK, Some(scores)) = (table.task.as_str(), &manifest.translation_scores) {
+    if let (Task::Translation, Some(scores)) = (Task::of(&table.task), &manifest.translation_scores)
+    {
         notes.push(match table.metric() {
             Metric::Chrf => format!("{}.", scores.chrf_signature),
             _ => format!("{}.", scores.bleu_signature),
@@ -433,10 +408,12 @@ fn notes(
             ));
         }
     } else if groups.len() > 1 {
-        notes.push(match table.task.as_str() {
-            TRANSLATION_TASK => "The mean is over the directions.".to_owned(),
-            LANGUAGE_MODELLING_TASK => "Tokens depend on the tokenizer: compare words or characters where it differs. Words and characters count a sentence's end as one more.".to_owned(),
-            _ => "The mean is over the languages that the regime covers.".to_owned(),
+        notes.push(match Task::of(&table.task) {
+            Task::Translation => "The mean is over the directions.".to_owned(),
+            Task::LanguageModelling => "Tokens depend on the tokenizer: compare words or characters where it differs. Words and characters count a sentence's end as one more.".to_owned(),
+            Task::Xnli | Task::XnliMixed | Task::WordTranslation | Task::WordSimilarity => {
+                "The mean is over the languages that the regime covers.".to_owned()
+            }
         });
     }
     let rows = || groups.iter().flat_map(|group| &group.rows);
