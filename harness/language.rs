@@ -7,6 +7,15 @@ pub fn name(code: &str) -> Option<&'static str> {
     found.ok().map(|at| LANGUAGES[at].1)
 }
 
+/// Two languages in alphabetical order, as pairs of them are named.
+pub fn ordered<'c>(one: &'c str, other: &'c str) -> (&'c str, &'c str) {
+    if one < other {
+        (one, other)
+    } else {
+        (other, one)
+    }
+}
+
 /// Refuses a code that is no natural language's; the error is the remedy.
 pub fn check(code: &str) -> Result<(), String> {
     if name(code).is_some() {

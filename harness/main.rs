@@ -28,22 +28,7 @@ enum Command {
     /// Show what would run, why, how long and how much memory, without training
     Plan(commands::plan::Arguments),
     /// Show what is running, done and waiting
-    Status {
-        /// A study file; without one, whatever is unfinished in the store
-        study: Option<PathBuf>,
-        /// The size of the study; the first profile of the file when absent
-        #[arg(long)]
-        profile: Option<String>,
-        /// Folder of finished and unfinished artifacts
-        #[arg(long, env = "XLT_STORE", default_value = ".xlt")]
-        store: PathBuf,
-        /// Where relative paths of data start
-        #[arg(long, env = "XLT_DATA")]
-        data: Option<PathBuf>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Status(commands::status::Arguments),
     /// Rebuild tables, plots, claims and pages from the scores of a study
     Report(commands::report::Arguments),
     /// Print the verdicts of a study's claims; fails when a gate is contradicted
@@ -78,7 +63,7 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            commands::exit(commands::WRONG_USE)
+            commands::exit(commands::REFUSED)
         }
     }
 }
@@ -100,29 +85,7 @@ fn dispatch(command: &Command, output: &mut dyn Write) -> Result<ExitCode> {
         Command::Store { store, arguments } => {
             commands::store::run(arguments, &Store::open(store)?, output)
         }
-        Command::Status {
-            study,
-            profile,
-            store,
-            data,
-            json,
-        } => {
-            let plan = match study {
-                Some(study) => {
-                    let arguments = StudyArguments {
-                        study: study.clone(),
-                        profile: profile.clone(),
-                        store: store.clone(),
-                        results: PathBuf::new(),
-                        data: data.clone(),
-                        json: *json,
-                    };
-                    Some(arguments.plan(&arguments.read()?)?)
-                }
-                None => None,
-            };
-            commands::status::run(&Store::open(store)?, plan.as_ref(), *json, output)
-        }
+        Command::Status(arguments) => commands::status::run(arguments, output),
     }
 }
 

@@ -499,7 +499,7 @@ fn running_work_is_seen_from_another_terminal() {
         context.progress.begin(40, 0, "updates");
         let other = Store::open(store.root())?;
         let mut out = Vec::new();
-        status::run(&other, None, false, &mut out)?;
+        status::print(&other, None, false, &mut out)?;
         let text = String::from_utf8(out)?;
         assert!(
             text.starts_with("running") && text.contains("0 of 40 updates (0 %)"),

@@ -16,7 +16,7 @@ use xlt::report::results::Results;
 use xlt::spec::pretrain::Precision;
 use xlt::spec::translation::SearchSettings;
 use xlt::stages::translate_nli::{self, Settings};
-use xlt::stages::translation::{encode_sources, translated};
+use xlt::stages::translating::{encode_sources, translated};
 use xlt::stages::{Context, Interrupted, Progress, Stop};
 use xlt::store::Store;
 

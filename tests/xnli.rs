@@ -97,3 +97,29 @@ fn every_regime_rule_and_mixed_pair_is_predicted_by_what_its_dev_set_chose() {
     }
     place.xlt(&["report", "tiny.yaml", "--check"]).ends(0);
 }
+
+#[test]
+fn a_limit_of_training_pairs_draws_the_same_premises_in_every_language() {
+    let limited = study().replace(
+        "  monolingual_validation: 20\n",
+        "  monolingual_validation: 20\n  nli: {train_limit: 31}\n",
+    );
+    let place = Place::new(&limited);
+    place.xlt(&["run", "tiny.yaml", "--jobs", "2"]).ends(0);
+    let facts = read(&place).0.data_facts;
+    let trained: Vec<&str> = facts
+        .as_object()
+        .unwrap()
+        .keys()
+        .filter(|name| name.starts_with("nli ") && name.contains("train"))
+        .map(String::as_str)
+        .collect();
+    assert!(trained.len() > 1, "{trained:?}");
+    for name in trained {
+        assert_eq!(facts[name]["examples"], 30, "{name}");
+    }
+    assert_eq!(facts["nli test aa"]["examples"], 120);
+    place.write(&limited.replace("train_limit: 31", "train_limit: 0"));
+    let told = place.xlt(&["plan", "tiny.yaml"]).ends(2).err;
+    assert!(told.contains("a limit of 0 leaves no text"), "{told}");
+}

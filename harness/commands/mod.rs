@@ -25,8 +25,8 @@ use crate::store::Store;
 pub const DONE: u8 = 0;
 /// A job failed.
 pub const FAILED: u8 = 1;
-/// Wrong use: arguments, study file, data that is missing.
-pub const WRONG_USE: u8 = 2;
+/// What was asked for cannot be done: arguments, study file, missing data, a disk or a network that fails.
+pub const REFUSED: u8 = 2;
 /// A committed file no longer follows from the scores.
 pub const STALE: u8 = 3;
 /// A gate was contradicted.
@@ -56,6 +56,12 @@ pub struct StudyArguments {
     pub json: bool,
 }
 
+/// The plan of a study whose data lies below a folder; hashes of data files are remembered beside the store.
+fn planned(study: &Study, data: Option<&Path>, store: &Path) -> Result<Plan> {
+    let mut hashes = FileHashes::kept_in(&store.join("layout.hashes"));
+    build(study, data, &mut hashes).with_context(|| study.file.display().to_string())
+}
+
 impl StudyArguments {
     pub fn read(&self) -> Result<Study> {
         spec::read(&self.study, self.profile.as_deref())
@@ -67,9 +73,7 @@ impl StudyArguments {
 
     /// Plans the study; hashes of data files are remembered beside the store.
     pub fn plan(&self, study: &Study) -> Result<Plan> {
-        let mut hashes = FileHashes::kept_in(&self.store.join("layout.hashes"));
-        build(study, self.data.as_deref(), &mut hashes)
-            .with_context(|| study.file.display().to_string())
+        planned(study, self.data.as_deref(), &self.store)
     }
 
     /// Where the study's results lie.

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{DONE, STALE, StudyArguments, command_line, exit};
 use crate::report::claims::Judgement;
-use crate::report::collect::settings_fingerprint;
+use crate::report::provenance::settings_fingerprint;
 use crate::report::results::Results;
 use crate::report::{self, Files, ReportInput, Stale};
 use crate::spec::Study;

@@ -2,16 +2,36 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{DONE, exit};
+use super::{DONE, exit, planned};
 use crate::execution::progress::duration_of;
 use crate::fingerprint::Fingerprint;
 use crate::plan::Plan;
+use crate::spec;
 use crate::store::{Store, Unfinished};
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct Arguments {
+    /// A study file; without one, whatever is unfinished in the store
+    pub study: Option<PathBuf>,
+    /// The size of the study; the first profile of the file when absent
+    #[arg(long)]
+    pub profile: Option<String>,
+    /// Folder of finished and unfinished artifacts
+    #[arg(long, env = "XLT_STORE", default_value = ".xlt")]
+    pub store: PathBuf,
+    /// Where relative paths of data start
+    #[arg(long, env = "XLT_DATA")]
+    pub data: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Where a job stands.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -88,7 +108,21 @@ fn line(job: Unfinished) -> Line {
     }
 }
 
-pub fn run(
+pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode> {
+    let plan = match &arguments.study {
+        Some(file) => {
+            let study = spec::read(file, arguments.profile.as_deref())?;
+            let (data, store) = (arguments.data.as_deref(), &arguments.store);
+            Some(planned(&study, data, store)?)
+        }
+        None => None,
+    };
+    let store = Store::open(&arguments.store)?;
+    print(&store, plan.as_ref(), arguments.json, out)
+}
+
+/// Prints the [`lines`] of a store.
+pub fn print(
     store: &Store,
     plan: Option<&Plan>,
     json: bool,

@@ -13,13 +13,12 @@ use serde_json::{Value, json};
 use super::{Event, Options, Reporter, StageRunner};
 use crate::kernels::Device;
 use crate::plan::Job;
+use crate::stages::divergence::KEPT;
 use crate::stages::{Context, Diverged, Interrupted, Progress, Stop};
 use crate::store::{Artifact, DIVERGED, Status, Workplace};
 
 /// Between two `status.json` of a job. Our choice.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
-/// Folder of a diverged artifact with the last finite checkpoint and the batch.
-const KEPT: &str = "diverged";
 
 /// What every job of a run has in common.
 pub(super) struct Surroundings<'a> {

@@ -60,6 +60,15 @@ impl ObjectiveSettings {
         }
     }
 
+    /// As papers abbreviate it.
+    pub fn abbreviation(&self) -> &'static str {
+        match self {
+            Self::CausalLm => "CLM",
+            Self::MaskedLm { .. } => "MLM",
+            Self::TranslationLm { .. } => "TLM",
+        }
+    }
+
     /// Share of a batch's tokens that are predicted, 0 to 1.
     pub fn predicted_share(&self) -> f64 {
         match self {

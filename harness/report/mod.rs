@@ -14,6 +14,7 @@ pub mod manifest;
 pub mod measurements;
 pub mod notebook;
 pub mod plots;
+pub mod provenance;
 pub mod results;
 pub mod scores;
 pub mod summary;

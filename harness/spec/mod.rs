@@ -316,6 +316,8 @@ pub fn read_text(
         });
     }
 
+    let mut data = resolved.iter().map(|variant| &variant.settings.data);
+    let synthetic = data.any(|data| data.synthetic.is_some());
     let study = Study {
         file: file.to_owned(),
         name: head.study,
@@ -323,7 +325,7 @@ pub fn read_text(
         paper: head.paper,
         profile,
         profiles: names,
-        scale: if head.data.synthetic.is_some() {
+        scale: if synthetic {
             Scale::Synthetic
         } else {
             head.scale.unwrap_or(Scale::Small)

@@ -10,9 +10,9 @@ use crate::problem::Problem;
 use crate::training::AdamSettings;
 
 /// More tokens than any batch that fits into memory; ours.
-const LARGEST_BATCH: usize = 1 << 26;
+pub(super) const LARGEST_BATCH: usize = 1 << 26;
 /// A thousand times the longest pretraining of the papers; ours.
-const MOST_UPDATES: u64 = 1_000_000_000;
+pub(super) const MOST_UPDATES: u64 = 1_000_000_000;
 
 /// The YAML section `pretrain:`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -9,13 +9,9 @@ use crate::model::ModelSettings;
 use crate::objectives::ObjectiveSettings;
 use crate::objectives::translation::{Direction, TranslationBatches, TranslationObjectiveSettings};
 use crate::problem::Problem;
-use crate::spec::pretrain::Precision;
+use crate::spec::pretrain::{LARGEST_BATCH, MOST_UPDATES, Precision};
 use crate::training::AdamSettings;
 
-/// More tokens than any batch that fits into memory; ours.
-const LARGEST_BATCH: usize = 1 << 26;
-/// A thousand times the longest training of the papers; ours.
-const MOST_UPDATES: u64 = 1_000_000_000;
 /// More hypotheses than anybody has looked at; ours.
 const WIDEST_BEAM: usize = 1000;
 

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::language;
 use crate::objectives::translation::Direction;
 use crate::spec::finetune::Regime;
 use crate::spec::regime_languages;
@@ -94,8 +95,8 @@ pub fn tested_pairs(settings: &Settings) -> Vec<(String, String)> {
         sources.any(|source| source.covers(target))
     });
     let pair = |target: &String| {
-        let (first, second) = (source.min(target), source.max(target));
-        (first.clone(), second.clone())
+        let (first, second) = language::ordered(source, target);
+        (first.to_owned(), second.to_owned())
     };
     covered.map(pair).collect()
 }

@@ -13,6 +13,8 @@ use crate::training::{NotFinite, Trainer};
 
 /// The file that marks an artifact as that of a diverged run.
 pub const FILE: &str = "diverged.json";
+/// The folder, among checkpoints and then in the artifact, that holds what is kept of a diverged run.
+pub const KEPT: &str = "diverged";
 
 /// Names and contents of JSON files.
 pub type Files = Vec<(&'static str, Value)>;
@@ -40,7 +42,7 @@ pub fn of_step(
     } else {
         "the gradient"
     };
-    let folder = checkpoints.join("diverged");
+    let folder = checkpoints.join(KEPT);
     let diverged = Diverged {
         update: not_finite.update,
         what: what.to_owned(),
@@ -85,7 +87,7 @@ pub fn refuse_diverged(context: &Context, input: &str) -> Result<()> {
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let said: Said =
         serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
-    let folder = context.checkpoints.join("diverged");
+    let folder = context.checkpoints.join(KEPT);
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let what = format!("{} of the input `{input}`", said.what);
     fs::write(folder.join("input.txt"), &what)

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Context;
+use super::inputs::{self, evaluation_text};
 use crate::data::files::{FileFormat, LineCounts, Lines};
 use crate::data::input::{self, InputFile};
 use crate::data::leakage::{EvaluationText, sentence_key};
@@ -103,24 +104,6 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     }))
 }
 
-/// The evaluation sets among the inputs of a job.
-pub(super) fn evaluation_text(context: &Context) -> Result<EvaluationText> {
-    let mut evaluation = EvaluationText::default();
-    for (name, folder) in context.inputs {
-        if name.starts_with("exclude:") {
-            evaluation.add(folder)?;
-        }
-    }
-    Ok(evaluation)
-}
-
-/// Tells how far a transfer is and stops it when asked.
-pub(super) fn watch_transfer(context: &Context, file: &str, done: u64, total: u64) -> Result<()> {
-    context.progress.begin(total, done, "bytes");
-    context.progress.advance(done, file);
-    context.stop_if_asked()
-}
-
 /// What duplicates there are, across parts and within.
 pub(super) struct Overlap {
     /// Lines that occurred before.
@@ -151,9 +134,7 @@ impl Overlap {
 fn input_files(settings: &Settings, context: &Context) -> Result<Vec<InputFile>> {
     match &settings.input {
         TextInput::Files { .. } => input::local(context.files, "file"),
-        TextInput::Hub { files, .. } => input::from_hub(files, &|file, done, total| {
-            watch_transfer(context, file, done, total)
-        }),
+        TextInput::Hub { files, .. } => inputs::from_hub(files, context),
         TextInput::Synthetic => {
             let name = format!("monolingual/{}.txt", settings.language);
             Ok(vec![input::of_path(

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::monolingual::{evaluation_text, watch_transfer};
+use super::inputs::{self, evaluation_text};
 use super::{Context, divergence};
 use crate::data::formats::{self, NliRows};
 use crate::data::input::{self, InputFile};
@@ -109,9 +109,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
 fn input_files(settings: &Settings, context: &Context) -> Result<Vec<InputFile>> {
     match &settings.input {
         NliInput::Files { .. } => input::local(context.files, "file"),
-        NliInput::Hub { files, .. } => input::from_hub(files, &|file, done, total| {
-            watch_transfer(context, file, done, total)
-        }),
+        NliInput::Hub { files, .. } => inputs::from_hub(files, context),
         NliInput::Synthetic => {
             let name = format!("nli/{}.{}.tsv", settings.split.name(), settings.language);
             Ok(vec![input::of_path(

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Context;
-use super::monolingual::{evaluation_text, watch_transfer};
+use super::inputs::{self, evaluation_text};
 use crate::data::files::{LineCounts, Lines};
 use crate::data::input::{self, InputFile, SourceRecord};
 use crate::data::leakage::{EvaluationText, pair_key};
@@ -190,11 +190,7 @@ fn input_files(
             layout: ParallelLayout::Table { .. },
         } => Ok((named("table")?, Vec::new())),
         ParallelInput::Hub { files, .. } => {
-            let mut sides = files.iter().map(|files| {
-                input::from_hub(files, &|file, done, total| {
-                    watch_transfer(context, file, done, total)
-                })
-            });
+            let mut sides = files.iter().map(|files| inputs::from_hub(files, context));
             let first = sides.next().context("a hub source lists no files")??;
             Ok((first, sides.next().transpose()?.unwrap_or_default()))
         }

@@ -20,7 +20,7 @@ use crate::metrics::chrf::{ChrfCounts, chrf_counts};
 use crate::model::{Batch, Encoder, Model};
 use crate::objectives::translation::Direction;
 use crate::spec::translation::{BleuSettings, SearchSettings};
-use crate::stages::translation::{encode_sources, translated};
+use crate::stages::translating::{encode_sources, translated};
 use crate::stages::{Context, divergence};
 
 pub const NAME: &str = "translate";

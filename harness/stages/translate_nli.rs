@@ -18,7 +18,7 @@ use crate::kernels::Precision;
 use crate::model::{Batch, Encoder, Model};
 use crate::objectives::translation::Direction;
 use crate::spec::translation::SearchSettings;
-use crate::stages::translation::{encode_sources, translated};
+use crate::stages::translating::{encode_sources, translated};
 use crate::stages::{Context, checkpoint, divergence};
 
 pub const NAME: &str = "translate_nli";

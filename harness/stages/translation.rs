@@ -15,24 +15,22 @@ use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::data::tokenizer::{END_OF_SENTENCE, FIRST_WORD, Tokenizer, UNKNOWN, UNKNOWN_TEXT};
+use crate::data::tokenizer::{Tokenizer, UNKNOWN_TEXT};
 use crate::metrics::bleu::{BleuCounts, bleu_counts};
 use crate::model::layout::Side;
-use crate::model::{Batch, Encoder, Model, ModelSettings, Search, Shape};
+use crate::model::{Batch, Model, ModelSettings, Shape};
 use crate::objectives::Text;
 use crate::objectives::translation::{
     self, Direction, Pairs, TranslationObjective, between_ends, language_pairs, languages,
 };
 use crate::spec::translation::{BleuSettings, Copied, SearchSettings, TranslationTraining};
 use crate::stages::metrics::{Losses, Metrics, UPDATES_PER_LINE, write_metrics};
+use crate::stages::translating::{text_of, translated};
 use crate::stages::{Context, checkpoint, divergence, pretrain};
 use crate::training::{StepReport, Trainer};
 
 pub const NAME: &str = "translation";
 pub const VERSION: u32 = 1;
-
-/// XLM (evaluator.py, evaluate_mt): a translation has at most int(1.5 * source + 10) tokens.
-const LONGEST: (f64, usize) = (1.5, 10);
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -356,73 +354,10 @@ impl HeldOut {
     }
 }
 
-/// Text of translated tokens: special tokens other than the unknown one say nothing.
-pub fn text_of(tokens: &[u32], tokenizer: &Tokenizer) -> String {
-    let words: Vec<u32> = tokens
-        .iter()
-        .copied()
-        .filter(|token| *token >= FIRST_WORD || *token == UNKNOWN)
-        .collect();
-    tokenizer.decode(&words)
-}
-
 /// A held-out sentence as XLM rebuilds its references, from ids: an unknown token is written so that a translation's does not
 /// match it (XLM: evaluator.py, create_reference_files).
 fn reference_of(tokens: &[u32], tokenizer: &Tokenizer) -> String {
     text_of(tokens, tokenizer).replace(UNKNOWN_TEXT, "<<unk>>")
-}
-
-/// As XLM searches when it evaluates, with a beam of the study's. Differs: XLM's limit is that of a batch's longest source.
-pub fn search(settings: &SearchSettings) -> Search {
-    Search {
-        beam: settings.beam,
-        length_penalty: settings.length_penalty,
-        longest: LONGEST,
-        end: END_OF_SENTENCE,
-    }
-}
-
-/// Sources between their ends, cut to what the model can read; how many were cut.
-pub fn encode_sources<T: AsRef<str>>(
-    lines: &[T],
-    language: &str,
-    tokenizer: &Tokenizer,
-    encoder: &Encoder,
-) -> Result<(Vec<Vec<u32>>, usize)> {
-    let mut words = tokenizer.encoder(language)?;
-    let room = encoder.shape().settings.positions.saturating_sub(2);
-    let mut cut = 0;
-    let sources = lines
-        .iter()
-        .map(|line| {
-            let mut ids = Vec::new();
-            words.encode(line.as_ref(), &mut ids);
-            cut += usize::from(ids.len() > room);
-            ids.truncate(room);
-            between_ends(&ids)
-        })
-        .collect();
-    Ok((sources, cut))
-}
-
-/// The best translation of each source, as text.
-pub fn translated(
-    encoder: &Encoder,
-    sources: &Batch,
-    into: u32,
-    settings: &SearchSettings,
-    tokenizer: &Tokenizer,
-) -> Result<Vec<String>> {
-    let languages = vec![into; sources.sequences()];
-    let found = encoder.translate(sources, &languages, &search(settings))?;
-    Ok(found
-        .into_iter()
-        .map(|hypotheses| {
-            let best = hypotheses.first();
-            best.map(|best| text_of(&best.tokens, tokenizer))
-                .unwrap_or_default()
-        })
-        .collect())
 }
 
 /// BLEU of every direction on its held-out pairs; the mean comes back.

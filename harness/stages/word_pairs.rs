@@ -14,9 +14,9 @@ use crate::data::files::Lines;
 use crate::data::input::{self, InputFile};
 use crate::data::source::WordInput;
 use crate::data::text::TextPipeline;
+use crate::language;
 use crate::random::Random;
-use crate::stages::Context;
-use crate::stages::monolingual::watch_transfer;
+use crate::stages::{Context, inputs};
 
 pub const NAME: &str = "word_pairs";
 pub const VERSION: u32 = 1;
@@ -146,12 +146,9 @@ fn swapped(settings: &Settings) -> bool {
 fn input_files(settings: &Settings, context: &Context) -> Result<Vec<InputFile>> {
     match &settings.input {
         WordInput::Files => input::local(context.files, "file"),
-        WordInput::Hub { files } => input::from_hub(files, &|file, done, total| {
-            watch_transfer(context, file, done, total)
-        }),
+        WordInput::Hub { files } => inputs::from_hub(files, context),
         WordInput::Synthetic => {
-            let (source, language) = (&settings.source, &settings.language);
-            let (first, second) = (source.min(language), source.max(language));
+            let (first, second) = language::ordered(&settings.source, &settings.language);
             let name = format!("dictionary/{first}-{second}.txt");
             Ok(vec![input::of_path(
                 &context.input("synthesize")?.join(name),

@@ -15,7 +15,7 @@ use crate::plan::{DataFile, Job};
 /// The file whose presence makes a folder an artifact.
 pub const RECORD: &str = "record.json";
 /// A file of this name in an artifact says that the run met a number that is not finite.
-pub const DIVERGED: &str = "diverged.json";
+pub const DIVERGED: &str = crate::stages::divergence::FILE;
 /// Field of `record.json`: the hash of the others.
 const SEAL: &str = "seal";
 

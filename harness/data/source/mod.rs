@@ -16,6 +16,7 @@ use crate::data::files::FileFormat;
 use crate::data::formats::NliFormat;
 use crate::data::hub::{HubFiles, RepositoryKind};
 use crate::data::paths::{self, Fields};
+use crate::language;
 
 /// Monolingual text: one sentence per line, blank lines between documents; or a column of a table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -301,11 +302,7 @@ impl ParallelSource {
 
     /// The identity of what a job for two languages reads.
     pub fn input(&self, source: &str, target: &str) -> Result<ParallelInput> {
-        let (first, second) = if source < target {
-            (source, target)
-        } else {
-            (target, source)
-        };
+        let (first, second) = language::ordered(source, target);
         let pair = format!("{source}-{target}");
         let layout = match &self.columns {
             None => ParallelLayout::Sides,
@@ -357,11 +354,7 @@ impl ParallelSource {
         let Some(pattern) = &self.files else {
             return Ok(BTreeMap::new());
         };
-        let (first, second) = if source < target {
-            (source, target)
-        } else {
-            (target, source)
-        };
+        let (first, second) = language::ordered(source, target);
         let find = |pair: &str| -> Result<BTreeMap<String, PathBuf>> {
             let side = |side: &str| {
                 paths::find(

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::text::{LanguageText, PairText, Text};
 use crate::data::corpus::{Corpus, ParallelCorpus};
 use crate::data::tokenizer::END_OF_SENTENCE;
+use crate::language;
 use crate::model::{Batch, Direction as Sight, Encoder, LanguageModelBatch, Targets};
 use crate::problem::Problem;
 use crate::random::Random;
@@ -179,11 +180,7 @@ impl FromStr for Direction {
 impl Direction {
     /// The languages in alphabetical order, as corpora of pairs are named.
     pub fn pair(&self) -> (&str, &str) {
-        if self.from < self.into {
-            (&self.from, &self.into)
-        } else {
-            (&self.into, &self.from)
-        }
+        language::ordered(&self.from, &self.into)
     }
 }
 

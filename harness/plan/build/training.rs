@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::data::Role;
 use super::{Builder, Files, Inputs};
 use crate::fingerprint::Fingerprint;
+use crate::language;
 use crate::objectives::ObjectiveSettings;
 use crate::plan::estimate::{self, Estimate};
 use crate::plan::{CellName, Pretraining, Run};
@@ -78,14 +79,10 @@ impl Builder<'_> {
             let source = &settings.languages.source;
             let targets = settings.languages.targets.iter();
             for target in targets.filter(|target| languages.contains(target)) {
-                let (first, second) = if source < target {
-                    (source, target)
-                } else {
-                    (target, source)
-                };
+                let (first, second) = language::ordered(source, target);
                 let job = self.parallel_corpus(settings, (first, second), true)?;
                 inputs.insert(format!("parallel_corpus:{first}-{second}"), job);
-                pairs.push((first.clone(), second.clone()));
+                pairs.push((first.to_owned(), second.to_owned()));
             }
         }
         let stage = pretrain::Settings {

@@ -192,10 +192,10 @@ fn starts(material: &Material, variant: &str) -> Option<(String, String)> {
             let pretrain = settings.pretrain.settings()?;
             Some(&pretrain.objectives)
         });
-        let names: Vec<String> = objectives
+        let names: Vec<&str> = objectives
             .into_iter()
             .flatten()
-            .map(|objective| short_name(objective.name()))
+            .map(|objective| objective.abbreviation())
             .collect();
         let names = names.join("+");
         match start {
@@ -210,13 +210,4 @@ fn starts(material: &Material, variant: &str) -> Option<(String, String)> {
         }
     };
     Some((name(&translation.encoder), name(&translation.decoder)))
-}
-
-fn short_name(objective: &str) -> String {
-    match objective {
-        "masked_lm" => "MLM".to_owned(),
-        "causal_lm" => "CLM".to_owned(),
-        "translation_lm" => "TLM".to_owned(),
-        other => other.replace('_', " "),
-    }
 }
