@@ -302,7 +302,7 @@ fn wrong_use_is_told_with_the_remedy() {
     fs::write(place.path().join("huge.yaml"), huge).unwrap();
     for (arguments, told) in [
         (
-            vec!["run", "huge.yaml"],
+            vec!["run", "huge.yaml", "--device", "cpu"],
             "of memory; choose a smaller model",
         ),
         (vec!["run", "absent.yaml"], "quickstart.yaml"),

@@ -99,7 +99,7 @@ fn every_regime_rule_and_mixed_pair_is_predicted_by_what_its_dev_set_chose() {
 }
 
 #[test]
-fn a_limit_of_training_pairs_draws_the_same_premises_in_every_language() {
+fn a_limit_of_training_pairs_is_that_of_every_training_set() {
     let limited = study().replace(
         "  monolingual_validation: 20\n",
         "  monolingual_validation: 20\n  nli: {train_limit: 31}\n",

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::model::shards::shard_tokens;
 use crate::model::trunk::computed_share;
 use crate::model::{Shape, Tap};
 use crate::objectives::ObjectiveSettings;
@@ -13,6 +14,12 @@ use crate::spec::translation::TranslationSettings;
 /// Mean tokens of an XNLI pair with three `</s>`: 43 were measured with 8,000 BPE entries on English; an estimate elsewhere.
 const TOKENS_PER_PAIR: u64 = 43;
 
+/// Tokens of a step whose activations a processor holds at once: those of a shard for each of its threads.
+fn held(tokens: usize) -> usize {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    tokens.min(threads.saturating_mul(shard_tokens(tokens)))
+}
+
 /// The costs of a training job; zeros for jobs that take seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Estimate {
@@ -21,6 +28,7 @@ pub struct Estimate {
     /// Forward and backward, on a processor and on a card, which computes all rows of the last layer.
     pub floating_point_operations: f64,
     pub card_floating_point_operations: f64,
+    /// Of this machine's memory.
     pub peak_memory_bytes: u64,
     /// Of a card's memory, where it trains on one.
     pub card_memory_bytes: u64,
@@ -72,7 +80,7 @@ pub fn pretraining(settings: &Settings, pretrain: &PretrainSettings) -> Estimate
         tokens,
         floating_point_operations: operations(computed_share),
         card_floating_point_operations: operations(|_| 1.0),
-        peak_memory_bytes: shape.training_bytes(pretrain.tokens_per_batch),
+        peak_memory_bytes: shape.training_bytes(held(pretrain.tokens_per_batch)),
         card_memory_bytes: shape.card_bytes(
             pretrain.tokens_per_batch,
             pretrain.predicted_share(),
@@ -100,7 +108,7 @@ pub fn translating(settings: &Settings, translation: &TranslationSettings) -> Es
         tokens,
         floating_point_operations: operations,
         card_floating_point_operations: operations,
-        peak_memory_bytes: shape.training_bytes(2 * train.tokens_per_batch),
+        peak_memory_bytes: shape.training_bytes(held(2 * train.tokens_per_batch)),
         card_memory_bytes: shape.card_bytes(2 * train.tokens_per_batch, 0.5, train.precision),
     }
 }
@@ -121,6 +129,7 @@ pub fn finetuning(settings: &Settings, finetune: &FinetuneSettings) -> Estimate 
         tokens,
         floating_point_operations: operations(computed_share(read)),
         card_floating_point_operations: operations(1.0),
+        // The classifier's graph spans the batch: all shards are kept.
         peak_memory_bytes: shape.training_bytes(largest_batch * TOKENS_PER_PAIR as usize),
         // The longest batch counts.
         card_memory_bytes: shape.card_bytes(

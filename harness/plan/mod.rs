@@ -162,7 +162,7 @@ pub struct Source {
     pub job: Fingerprint,
     /// The fact of the job's record that lists them.
     pub fact: &'static str,
-    /// The job's label, or what else is read there.
+    /// The job's label, and which of its sources it is.
     pub name: String,
     pub files: BTreeMap<String, DataFile>,
     pub revision: Option<String>,

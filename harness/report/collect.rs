@@ -123,10 +123,10 @@ impl Gathered {
             dev.push((configuration, fingerprint, scores));
         }
         let results = match store.find(&run.evaluation)? {
-            Some(artifact) if !artifact.record.diverged() => {
-                evaluate::read_results(&artifact.folder)?
-            }
-            _ => {
+            // A configuration's divergence has been told above.
+            Some(artifact) if artifact.record.diverged() => Vec::new(),
+            Some(artifact) => evaluate::read_results(&artifact.folder)?,
+            None => {
                 self.status(
                     &run.variant,
                     run.pretrain_seed,

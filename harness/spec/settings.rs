@@ -183,8 +183,8 @@ pub struct DataSettings {
     /// Pairs of each pair of languages kept apart to measure perplexity and to validate translation, where `parallel_dev` has none.
     #[serde(default)]
     pub parallel_validation: u64,
-    /// Sentence pairs to measure perplexity and to validate translation with, all of them. A training pair that has a sentence of
-    /// theirs is left out.
+    /// Sentence pairs to measure perplexity and to validate translation with: all but those with a sentence of a test set. A training
+    /// pair that has a sentence of theirs is left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parallel_dev: Vec<ParallelSource>,
     /// Natural language inference.
@@ -212,7 +212,7 @@ pub struct NliData {
     /// Training pairs in the source language.
     #[serde(default)]
     pub train: Vec<NliSource>,
-    /// Most training pairs to take, drawn by whole premises, the same in every language; all when absent.
+    /// Most training pairs to take, drawn by whole premises, the same rows in every language; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_limit: Option<u64>,
     /// Development sets, human-translated.

@@ -37,10 +37,10 @@ pub fn of_step(
     let Some(not_finite) = error.downcast_ref::<NotFinite>() else {
         return error;
     };
-    let what = if not_finite.loss.is_some() {
-        "the loss"
-    } else {
-        "the gradient"
+    let what = match (&not_finite.loss, not_finite.held_out) {
+        (Some(_), true) => "the loss of held-out text",
+        (Some(_), false) => "the loss",
+        (None, _) => "the gradient",
     };
     let folder = checkpoints.join(KEPT);
     let diverged = Diverged {

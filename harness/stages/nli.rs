@@ -69,8 +69,14 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         .filter(|sentence| evaluation.has_sentence(sentence))
         .count();
     if examples.is_empty() {
+        let remedy = match settings.limit {
+            Some(limit) => {
+                format!("raise data.nli.train_limit, with whose {limit} whole premises are drawn,")
+            }
+            None => "look whether the files are those of a test set,".to_owned(),
+        };
         bail!(
-            "no {} are left: {removed} of {before} occur in evaluation sets; raise data.nli.train_limit or supply other pairs",
+            "no {} are left: {removed} of {before} occur in evaluation sets; {remedy} or supply other pairs",
             here()
         );
     }
@@ -173,19 +179,25 @@ fn refuse_placeholders(examples: &[NliExample]) -> Result<()> {
     Ok(())
 }
 
-/// Whole premises, drawn until no further one fits; rows keep their order.
+/// Whole premises, drawn until no further one fits; rows keep their order. A premise is drawn by its first row, so that
+/// premises which a translation made alike change nothing for the others.
 fn limited(examples: Vec<NliExample>, limit: u64, seed: u64) -> Vec<NliExample> {
-    let mut sizes: BTreeMap<u32, u64> = BTreeMap::new();
+    // First row and number of rows.
+    let mut premises: BTreeMap<u32, (u32, u64)> = BTreeMap::new();
     for example in &examples {
-        *sizes.entry(example.premise_id).or_default() += 1;
+        premises
+            .entry(example.premise_id)
+            .or_insert((example.item, 0))
+            .1 += 1;
     }
-    let mut order: Vec<u32> = sizes.keys().copied().collect();
-    Random::new(seed, "nli limit", 0).shuffle(&mut order);
+    let drawn = |item: u32| (Random::new(seed, "nli limit", item.into()).next_u64(), item);
+    let mut order: Vec<(u32, (u32, u64))> = premises.into_iter().collect();
+    order.sort_by_key(|(_, (item, _))| drawn(*item));
     let mut left = limit;
     let mut chosen = HashSet::new();
-    for premise in order {
-        if sizes[&premise] <= left {
-            left -= sizes[&premise];
+    for (premise, (_, rows)) in order {
+        if rows <= left {
+            left -= rows;
             chosen.insert(premise);
         }
     }

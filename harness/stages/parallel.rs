@@ -56,7 +56,7 @@ pub enum Use {
 }
 
 impl Use {
-    /// Of what the stage writes. Training pairs have changed since test sets last did, which much else in a store depends on.
+    /// The stage's `VERSION`, one for each use: what one writes changes without the other, and most of a store depends on test sets.
     pub fn version(self) -> u32 {
         match self {
             Self::Training => 2,
@@ -85,7 +85,6 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     }
     let here = || format!("parallel text in {}-{}", settings.first, settings.second);
     let evaluation = evaluation_text(context)?;
-    context.progress.begin(0, 0, "sentence pairs");
     let spool = context.checkpoints.join("pairs.tsv");
     let mut gathered = Gathered::new(&spool, settings.text_pipeline, &evaluation)?;
     if let Some(input) = &settings.input {
@@ -133,8 +132,12 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     if settings.used_for == Use::Training {
         let trained = count(Part::Train) - left_out;
         if trained == 0 && settings.input.is_some() {
+            let remedy = match settings.validation {
+                Some(_) => "take others for data.parallel_dev",
+                None => "lower data.parallel_validation",
+            };
             bail!(
-                "{} leaves nothing to train on: each pair has a sentence in common with one to validate with; lower data.parallel_validation or supply more pairs",
+                "{} leaves nothing to train on: each pair has a sentence in common with one to validate with; {remedy} or supply more pairs",
                 here()
             );
         }
@@ -282,7 +285,9 @@ impl<'a> Gathered<'a> {
         context: &Context,
     ) -> Result<()> {
         let (firsts, seconds) = input_files(source, settings, context)?;
-        let (before, empty, evaluation) = (self.keys.len(), self.empty, self.evaluation_pairs);
+        let before = self.keys.len();
+        context.progress.begin(0, before as u64, "sentence pairs");
+        let (empty, evaluation) = (self.empty, self.evaluation_pairs);
         match layout(source.0) {
             ParallelLayout::Sides => {
                 for (first, second) in firsts.iter().zip(&seconds) {

@@ -252,6 +252,7 @@ fn validate(
                     update: position.updates,
                     loss: Some(sum.mean()),
                     gradient_norm: None,
+                    held_out: true,
                 };
                 return Err(not_finite.into());
             }

@@ -383,6 +383,7 @@ impl Trainer {
                 update: self.update + 1,
                 loss: Some(value),
                 gradient_norm: None,
+                held_out: false,
             }
             .into());
         }

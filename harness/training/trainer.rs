@@ -45,6 +45,8 @@ pub struct NotFinite {
     pub update: u64,
     pub loss: Option<f64>,
     pub gradient_norm: Option<f64>,
+    /// The loss is that of held-out text, after the update.
+    pub held_out: bool,
 }
 
 /// What a language-modelling step did.
@@ -476,6 +478,7 @@ impl Trainer {
             update: self.update + 1,
             loss: Some(total.mean()),
             gradient_norm: None,
+            held_out: false,
         }
         .into())
     }
@@ -526,6 +529,7 @@ impl Trainer {
                 update,
                 loss: None,
                 gradient_norm: Some(gradient_norm),
+                held_out: false,
             }
             .into());
         }

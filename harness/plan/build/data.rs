@@ -61,8 +61,8 @@ impl Role {
 struct Found {
     /// The fact of the reading job's record that lists them.
     fact: &'static str,
-    /// Unless it is the job's label.
-    name: Option<String>,
+    /// What stands behind the job's label, where a job reads more than one source.
+    part: &'static str,
     files: Files,
     revision: Option<String>,
     licence: Option<String>,
@@ -123,7 +123,7 @@ impl Builder<'_> {
             self.plan.sources.push(Source {
                 job: job.clone(),
                 fact: found.fact,
-                name: found.name.unwrap_or_else(|| label.clone()),
+                name: format!("{label}{}", found.part),
                 files: found.files,
                 revision: found.revision,
                 licence: found.licence,
@@ -195,7 +195,7 @@ impl Builder<'_> {
                 };
                 found = Some(Found {
                     fact: SOURCES,
-                    name: None,
+                    part: "",
                     files: files.clone(),
                     revision,
                     licence: source.licence.clone(),
@@ -319,7 +319,7 @@ impl Builder<'_> {
                 };
                 found = Some(Found {
                     fact: SOURCES,
-                    name: None,
+                    part: "",
                     files: files.clone(),
                     revision,
                     licence: source.licence.clone(),
@@ -390,7 +390,7 @@ impl Builder<'_> {
                 };
                 found = Some(Found {
                     fact: SOURCES,
-                    name: None,
+                    part: "",
                     files: files.clone(),
                     revision,
                     licence: source.licence.clone(),
@@ -416,7 +416,6 @@ impl Builder<'_> {
 
     /// Sentence pairs of two languages in alphabetical order, to validate with and, where there are any, to train with.
     ///
-    /// # Errors
     /// `trained` says that there must be some to train with.
     fn parallel(
         &mut self,
@@ -440,17 +439,25 @@ impl Builder<'_> {
         let mut files = Files::new();
         let (mut input, mut validation) = (None, None);
         let mut sources = Vec::new();
-        if trained || covers(&data.parallel) || !covers(&data.parallel_dev) {
-            let Some(found) = self.pairs(settings, pair, section, &mut inputs)? else {
+        let of_training = match trained || covers(&data.parallel) || !covers(&data.parallel_dev) {
+            true => Some(self.pairs(settings, pair, section, &mut inputs)?),
+            false => None,
+        };
+        let section = ("parallel_dev", data.parallel_dev.as_slice());
+        let of_dev = match covers(&data.parallel_dev) {
+            true => Some(self.pairs(settings, pair, section, &mut inputs)?),
+            false => None,
+        };
+        if let Some(found) = of_training {
+            let Some(found) = found else {
                 return Ok(nothing());
             };
             files.extend(found.1.iter().flat_map(|found| found.files.clone()));
             input = Some(found.0);
             sources.extend(found.1);
         }
-        if covers(&data.parallel_dev) {
-            let section = ("parallel_dev", data.parallel_dev.as_slice());
-            let Some(found) = self.pairs(settings, pair, section, &mut inputs)? else {
+        if let Some(found) = of_dev {
+            let Some(found) = found else {
                 return Ok(nothing());
             };
             let read = found.1.iter().flat_map(|found| found.files.clone());
@@ -458,7 +465,7 @@ impl Builder<'_> {
             validation = Some(found.0);
             sources.extend(found.1.map(|found| Found {
                 fact: parallel::VALIDATION_SOURCES,
-                name: Some(format!("parallel dev {}-{}", pair.0, pair.1)),
+                part: ", dev",
                 ..found
             }));
         }
@@ -552,7 +559,7 @@ impl Builder<'_> {
         };
         let found = Found {
             fact: SOURCES,
-            name: None,
+            part: "",
             files,
             revision,
             licence: source.licence.clone(),

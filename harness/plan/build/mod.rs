@@ -120,11 +120,14 @@ impl Builder<'_> {
         (inputs, files): (Inputs, Files),
         name: String,
     ) -> Result<Fingerprint> {
-        let job = self.add(stage, settings, inputs, files, name, Estimate::default())?;
-        if let Some(added) = self.plan.job(&job) {
-            let label = added.label.clone();
-            self.plan.data_jobs.insert(label, job.clone());
-        }
+        let none = Estimate::default();
+        let job = self.add(stage, settings, inputs, files, name.clone(), none)?;
+        let named = self.plan.data_jobs.get(&name);
+        let name = match (named, self.plan.job(&job)) {
+            (Some(other), Some(added)) if *other != job => added.label.clone(),
+            _ => name,
+        };
+        self.plan.data_jobs.insert(name, job.clone());
         Ok(job)
     }
 
