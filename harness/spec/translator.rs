@@ -106,13 +106,9 @@ pub fn is_tested(settings: &Settings, direction: &Direction) -> bool {
     match &settings.data.synthetic {
         Some(family) => family.parallel.test > 0,
         None => {
-            let source = &settings.languages.source;
-            let other = match direction.from == *source {
-                true => &direction.into,
-                false => &direction.from,
-            };
-            let sources = &settings.data.parallel_test;
-            sources.iter().any(|source| source.covers(other))
+            let target = direction.target(&settings.languages.source);
+            let mut sources = settings.data.parallel_test.iter();
+            sources.any(|source| source.covers(target))
         }
     }
 }

@@ -87,19 +87,15 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
     let evaluation = evaluation_text(context)?;
     let spool = context.checkpoints.join("pairs.tsv");
     let mut gathered = Gathered::new(&spool, settings.text_pipeline, &evaluation)?;
+    let (mut sources, mut validation_sources) = (Vec::new(), Vec::new());
     if let Some(input) = &settings.input {
-        gathered
-            .read((input, ""), settings, context)
-            .with_context(here)?;
+        let read = gathered.read((input, ""), settings, context);
+        sources = read.with_context(here)?;
     }
     let of_input = gathered.keys.len();
-    let mut validation_sources = Vec::new();
-    if let Some(validation) = &settings.validation {
-        let of_input = std::mem::take(&mut gathered.sources);
-        gathered
-            .read((validation, VALIDATION_FILES), settings, context)
-            .with_context(here)?;
-        validation_sources = std::mem::replace(&mut gathered.sources, of_input);
+    if let Some(input) = &settings.validation {
+        let read = gathered.read((input, VALIDATION_FILES), settings, context);
+        validation_sources = read.with_context(here)?;
     }
     let gathered = gathered.finish()?;
     let mut parts = match settings.used_for {
@@ -127,7 +123,7 @@ pub fn run(settings: &Settings, context: &Context) -> Result<Value> {
         "lines": gathered.lines.lines,
         "byte_order_marks": gathered.lines.byte_order_marks,
         "carriage_returns": gathered.lines.carriage_returns,
-        "sources": gathered.sources,
+        "sources": sources,
     });
     if settings.used_for == Use::Training {
         let trained = count(Part::Train) - left_out;
@@ -250,7 +246,6 @@ struct Gathered<'a> {
     empty: u64,
     evaluation_pairs: u64,
     lines: LineCounts,
-    sources: Vec<SourceRecord>,
 }
 
 impl<'a> Gathered<'a> {
@@ -270,11 +265,10 @@ impl<'a> Gathered<'a> {
             empty: 0,
             evaluation_pairs: 0,
             lines: LineCounts::default(),
-            sources: Vec::new(),
         })
     }
 
-    /// Reads a source's files, which the job has under names that begin with a prefix.
+    /// Reads a source's files, which the job has under names that begin with a prefix; what its record says of them comes back.
     ///
     /// # Errors
     /// Files that hold no pair that may be used.
@@ -283,7 +277,7 @@ impl<'a> Gathered<'a> {
         source: (&ParallelInput, &str),
         settings: &Settings,
         context: &Context,
-    ) -> Result<()> {
+    ) -> Result<Vec<SourceRecord>> {
         let (firsts, seconds) = input_files(source, settings, context)?;
         let before = self.keys.len();
         context.progress.begin(0, before as u64, "sentence pairs");
@@ -323,8 +317,7 @@ impl<'a> Gathered<'a> {
             );
         }
         let files = firsts.into_iter().chain(seconds);
-        self.sources.extend(files.map(|file| file.record));
-        Ok(())
+        Ok(files.map(|file| file.record).collect())
     }
 
     fn pair(&mut self, first: &str, second: &str, context: &Context) -> Result<()> {

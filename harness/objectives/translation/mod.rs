@@ -182,6 +182,14 @@ impl Direction {
     pub fn pair(&self) -> (&str, &str) {
         language::ordered(&self.from, &self.into)
     }
+
+    /// The language that is not the study's source.
+    pub fn target<'d>(&'d self, source: &str) -> &'d str {
+        match self.from == source {
+            true => &self.into,
+            false => &self.from,
+        }
+    }
 }
 
 /// The languages of some directions, each once.

@@ -573,11 +573,8 @@ fn translation(
         }
     }
     let source = settings.languages.source.as_str();
-    let unvalidated = translation.tested().iter().find(|direction| {
-        let (first, second) = direction.pair();
-        let target = if first == source { second } else { first };
-        !settings.data.validates_pairs(target)
-    });
+    let mut tested = translation.tested().iter();
+    let unvalidated = tested.find(|one| !settings.data.validates_pairs(one.target(source)));
     if let Some(direction) = unvalidated {
         add(
             "data.parallel_validation",

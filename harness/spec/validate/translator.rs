@@ -27,11 +27,8 @@ pub(super) fn problems(
         return;
     }
     let source = &settings.languages.source;
-    let unvalidated = directions.iter().find(|direction| {
-        let (first, second) = direction.pair();
-        let target = if first == source { second } else { first };
-        !settings.data.validates_pairs(target)
-    });
+    let mut wanted = directions.iter();
+    let unvalidated = wanted.find(|one| !settings.data.validates_pairs(one.target(source)));
     if let Some(direction) = unvalidated {
         add(
             "",
